@@ -1,0 +1,251 @@
+"""Weights on disk: read without running anything in them, mapped by name, loaded strictly.
+
+A checkpoint is untrusted. Only safetensors and ``torch.load(weights_only=True)`` are used, every
+weight must be finite and of the shape the model has, and every name must be accounted for: taken,
+or dropped because the model says that it is dead, or an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from antispoof.errors import UserError, one_line
+from antispoof.models import Detector, create_model, model_names
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+# Where trainers put the weights among optimiser state, epoch numbers and the like.
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "ema_state_dict", "ema")
+# What wrappers of the module put before each name: DataParallel, AveragedModel, torch.compile.
+PREFIXES = ("module.", "_orig_mod.", "model.")
+# What AveragedModel (EMA, SWA) keeps beside the weights.
+COUNTERS = ("n_averaged",)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The tensors of a checkpoint file under their bare names, and what the file says of itself."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Reads the weights of a checkpoint file.
+
+    Raises:
+        UserError: The file is missing, damaged, not a checkpoint, wants to run code, holds no
+            weights, or holds weights that are not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint file")
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{path}: a checkpoint ends in one of {', '.join(SUFFIXES)}")
+    _refuse_lookalikes(path)
+    metadata: dict[str, str] = {}
+    if path.suffix == ".safetensors":
+        content, metadata = _read_safetensors(path)
+    else:
+        content = _read_pickle(path)
+    tensors = _bare_names(_find_weights(content, path))
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"{path}: the weights {name!r} hold NaN or infinite values")
+    return Checkpoint(path, tensors, metadata)
+
+
+def _refuse_lookalikes(path: Path) -> None:
+    """Names the files that people save as checkpoints by mistake."""
+    with path.open("rb") as file:
+        head = file.read(512).lstrip().lower()
+    if not head:
+        raise UserError(f"{path}: the file is empty")
+    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise UserError(f"{path}: this is a web page, not a checkpoint; download the file itself")
+    if head.startswith(b"version https://git-lfs"):
+        raise UserError(f"{path}: this is a Git LFS pointer, not the checkpoint; run `git lfs pull`")
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({one_line(error)})") from error
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        wanted = re.search(r"(?:GLOBAL|type) ([\w.]+)", str(error))
+        if wanted:
+            raise UserError(
+                f"{path}: refused, loading it would run code ({wanted[1]}); ask its author for plain weights, "
+                "as safetensors or a state_dict"
+            ) from error
+        raise UserError(f"{path}: not a PyTorch checkpoint, or a damaged one") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, IndexError, TypeError) as error:
+        raise UserError(f"{path}: not a PyTorch checkpoint, or a damaged one ({_brief(error)})") from error
+
+
+def _brief(error: Exception) -> str:
+    return one_line(error)[:120] or type(error).__name__
+
+
+def _find_weights(content: Any, path: Path) -> dict[str, Tensor]:
+    """Returns the one mapping of names to tensors in ``content``, out of what trainers wrap around it."""
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: holds a {type(content).__name__}, not a state_dict of named weights")
+    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+    wrapped = [k for k in WRAPPERS if isinstance(content.get(k), Mapping)]
+    if len(wrapped) > 1:
+        raise UserError(f"{path}: holds several sets of weights ({', '.join(wrapped)}); save the one you mean")
+    if wrapped:
+        return _find_weights(content[wrapped[0]], path)
+    if not tensors or len(tensors) != len(content):
+        others = [str(k) for k in content if k not in tensors]
+        raise UserError(f"{path}: not a state_dict of named weights (it holds {', '.join(others[:5]) or 'nothing'})")
+    return tensors
+
+
+def _bare_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Strips the prefixes that every name carries, and the counters of averaged models."""
+    tensors = {name: value for name, value in tensors.items() if name not in COUNTERS}
+    for prefix in PREFIXES:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            return _bare_names({name.removeprefix(prefix): value for name, value in tensors.items()})
+    return tensors
+
+
+def map_names(model: Detector, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns ``tensors`` under the model's own names, without those that the model says are dead.
+
+    Names that already are the model's own pass through unchanged.
+    """
+    own = model.state_dict()
+    mapped = {}
+    for name, value in tensors.items():
+        if name not in own:
+            if any(re.search(pattern, name) for pattern in model.dead_weights):
+                continue
+            for pattern, replacement in model.public_names:
+                name = re.sub(pattern, replacement, name)
+        mapped[name] = value
+    return mapped
+
+
+def mismatch(model: Detector, tensors: Mapping[str, Tensor]) -> str:
+    """Returns what keeps ``tensors`` (already mapped) from being exactly the model's weights, or ''."""
+    own = model.state_dict()
+    for problem, names in (
+        ("lacks", [name for name in own if name not in tensors]),
+        ("has the unknown", [name for name in tensors if name not in own]),
+    ):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            return f"{problem} {', '.join(names[:3])}{more}"
+    for name, value in own.items():
+        if value.shape != tensors[name].shape:
+            return f"has {name} of shape {tuple(tensors[name].shape)}, not {tuple(value.shape)}"
+    return ""
+
+
+def load_weights(model: Detector, checkpoint: Checkpoint) -> None:
+    """Loads a checkpoint into a model, every weight accounted for.
+
+    Raises:
+        UserError: A weight is missing, unknown or of another shape.
+    """
+    tensors = map_names(model, checkpoint.tensors)
+    problem = mismatch(model, tensors)
+    if problem:
+        raise UserError(f"{checkpoint.path}: not a checkpoint of {model.name}: it {problem}")
+    model.load_state_dict(tensors)
+
+
+def recognise(checkpoint: Checkpoint) -> str:
+    """Returns the name of the one registered model whose weights these are.
+
+    Raises:
+        UserError: No model, in its default configuration, has exactly these names and shapes.
+    """
+    for name in model_names():
+        with torch.device("meta"):
+            model = create_model(name)
+        if not mismatch(model, map_names(model, checkpoint.tensors)):
+            return name
+    raise UserError(
+        f"{checkpoint.path}: the weights are of none of the models {', '.join(model_names())}; name one with --model"
+    )
+
+
+def load_model(path: str | os.PathLike[str], name: str | None = None, **overrides: Any) -> Detector:
+    """Returns the model of a checkpoint file, in eval mode.
+
+    Args:
+        path: A checkpoint of this project, which knows its model, or a public one.
+        name: The model's name, where the file does not say and its shapes do not tell.
+        **overrides: Configuration of the model, on top of what the file says.
+
+    Raises:
+        UserError: As `read_checkpoint` and `load_weights`; or ``name`` is not what the file says.
+    """
+    checkpoint = read_checkpoint(path)
+    said = checkpoint.metadata.get("model")
+    if said and name and said != name:
+        raise UserError(f"{path}: holds the weights of {said}, not of {name}")
+    config = _stored_config(checkpoint) if said else {}
+    model = create_model(name or said or recognise(checkpoint), **{**config, **overrides})
+    load_weights(model, checkpoint)
+    return model.eval()
+
+
+def _stored_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    try:
+        config = json.loads(checkpoint.metadata.get("config", "{}"))
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise UserError(f"{checkpoint.path}: its metadata names a configuration that is not a JSON object")
+    return {str(key): tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+
+
+def save_checkpoint(model: Detector, path: str | os.PathLike[str], **facts: str) -> None:
+    """Writes a model's weights as safetensors, whole or not at all.
+
+    Args:
+        model: The model; its name and configuration go into the file's metadata.
+        path: Where to, ending in ``.safetensors``; replaced if it exists.
+        **facts: More metadata, such as the licence of the weights.
+    """
+    path = Path(path)
+    metadata = {"model": model.name, "config": json.dumps(model.overrides, sort_keys=True), **facts}
+    tensors = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
+    partial = path.with_name(f".{path.name}.partial")
+    safetensors.torch.save_file(tensors, partial, metadata=metadata)
+    partial.replace(path)
+
+
+def weights_hash(model: Detector) -> str:
+    """Returns the sha256 of a model's weights, the same however and wherever they were stored."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

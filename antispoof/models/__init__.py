@@ -1,0 +1,18 @@
+"""The detectors. Importing this package registers all of them."""
+
+from antispoof.models import aasist as aasist
+from antispoof.models.detector import BONAFIDE, LABELS, SPOOF, Detector, DetectorOutput, freeze
+from antispoof.models.registry import create_model, model_names, model_summary, register
+
+__all__ = [
+    "BONAFIDE",
+    "LABELS",
+    "SPOOF",
+    "Detector",
+    "DetectorOutput",
+    "create_model",
+    "freeze",
+    "model_names",
+    "model_summary",
+    "register",
+]

@@ -1,0 +1,80 @@
+"""What every detector promises, so that exporters, runtimes and trainers need to know nothing else."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+SPOOF, BONAFIDE = 0, 1  # index of each class in the logits, the order of the ASVspoof baselines
+LABELS = ("spoof", "bonafide")
+
+
+class DetectorOutput(NamedTuple):
+    """What a detector hears in a batch of clips."""
+
+    logits: Tensor  # (batch, 2), [:, SPOOF] and [:, BONAFIDE]
+    embedding: Tensor  # (batch, features), what the last layer sees
+
+
+class Detector(nn.Module):
+    """A network from waveform to logits with its front end inside.
+
+    Attributes:
+        clip_samples: How many samples at 16 kHz a clip must have.
+        any_length: Whether clips of other lengths are legal too.
+        public_names: ``(pattern, replacement)`` pairs that turn the parameter names of the public
+            code into ours, applied with ``re.sub`` in order.
+        dead_weights: Patterns of public names whose weights never reach the public code's output.
+            They are dropped on loading; anything else unknown is an error.
+    """
+
+    clip_samples: int
+    any_length: bool = False
+    public_names: ClassVar[tuple[tuple[str, str], ...]] = ()
+    dead_weights: ClassVar[tuple[str, ...]] = ()
+
+    # Set by `create_model`: what is needed to build the same network again.
+    name: str = ""
+    overrides: dict[str, Any] = {}  # noqa: RUF012 - replaced per instance, never changed in place
+
+    def forward(self, waveform: Tensor) -> DetectorOutput:
+        """Returns logits and embedding of ``waveform (batch, samples)``, float32 at 16 kHz."""
+        raise NotImplementedError
+
+    def score(self, output: DetectorOutput) -> Tensor:
+        """Returns the detection score ``(batch,)``, higher = more likely bona fide.
+
+        The raw bona fide logit, the convention of the AASIST family and of its published score files.
+        """
+        return output.logits[:, BONAFIDE]
+
+    def example_input(self, batch: int = 1) -> Tensor:
+        """Returns a seeded waveform ``(batch, samples)`` at speech level, for tracing."""
+        noise = torch.Generator().manual_seed(0)
+        return 0.05 * torch.randn(batch, self.clip_samples, generator=noise)
+
+    def check_length(self, waveform: Tensor) -> None:
+        """Raises ``ValueError`` unless ``waveform`` is ``(batch, samples)`` of a legal length."""
+        if waveform.dim() != 2 or not (self.any_length or waveform.shape[1] == self.clip_samples):
+            raise ValueError(
+                f"{self.name or type(self).__name__} takes waveforms (batch, {self.clip_samples}), "
+                f"got {tuple(waveform.shape)}"
+            )
+
+
+def freeze(model: nn.Module) -> None:
+    """Replaces, in place, what only training needs by its inference equivalent.
+
+    Calls ``freeze()`` of every submodule that has one (children first): batch norms fold into the
+    layer before them, learnable filters become constants, adapters merge into their weights. The
+    function computed in eval mode stays the same up to rounding. For inference only.
+    """
+    model.eval()
+    with torch.no_grad():
+        for module in reversed(list(model.modules())):
+            if module is not model and callable(getattr(module, "freeze", None)):
+                module.freeze()
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)

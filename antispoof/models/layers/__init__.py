@@ -1,0 +1,1 @@
+"""Layers that several detectors share, one idea to a file."""

@@ -1,0 +1,61 @@
+"""Sinc filter bank: windowed ideal band-pass filters on the raw waveform.
+
+Ravanelli and Bengio, "Speaker recognition from raw waveform with SincNet", arXiv 1808.00158, eq. 4
+to 8; spaced on the mel scale and kept constant as in RawNet2 and AASIST (arXiv 2110.01200, sec. 2.1).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from antispoof.audio import SAMPLE_RATE
+
+
+def mel_band_edges(bands: int) -> np.ndarray:
+    """Returns ``bands + 1`` edges in Hz from 0 to the Nyquist frequency, equally spaced in mel."""
+    top_mel = 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700)
+    return 700 * (10 ** (np.linspace(0, top_mel, bands + 1) / 2595) - 1)
+
+
+def band_pass_filters(low_hz: Tensor, high_hz: Tensor, taps: int) -> Tensor:
+    """Returns Hamming-windowed ideal band-pass filters ``(bands, 1, taps)``.
+
+    Args:
+        low_hz: Lower band edges ``(bands,)`` in Hz.
+        high_hz: Upper band edges ``(bands,)`` in Hz.
+        taps: Filter length, odd, so that the filters are symmetric.
+    """
+    like = {"dtype": low_hz.dtype, "device": low_hz.device}
+    time = torch.arange(taps, **like) - (taps - 1) / 2  # in samples
+    window = torch.hamming_window(taps, periodic=False, **like)
+
+    def low_pass(cutoff_hz: Tensor) -> Tensor:
+        cutoff = 2 * cutoff_hz[:, None] / SAMPLE_RATE  # as a share of the Nyquist frequency
+        return cutoff * torch.sinc(cutoff * time)
+
+    filters = (low_pass(high_hz) - low_pass(low_hz)) * window
+    return filters[:, None, :]
+
+
+class SincConv(nn.Module):
+    """Filters a waveform with a constant sinc bank.
+
+    The filters are no parameters and appear in no checkpoint: they follow from the band count and
+    the filter length alone.
+    """
+
+    filters: Tensor  # (bands, 1, taps)
+
+    def __init__(self, bands: int = 70, taps: int = 129, bands_used: int | None = None) -> None:
+        """Builds the bank; ``bands_used`` keeps the lowest bands where the rest is never read."""
+        super().__init__()
+        edges = torch.from_numpy(mel_band_edges(bands))  # float64, rounded once at the end
+        filters = band_pass_filters(edges[:-1], edges[1:], taps)
+        self.register_buffer("filters", filters[:bands_used].float(), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Returns ``(batch, bands, samples - taps + 1)`` for ``waveform (batch, samples)``."""
+        return F.conv1d(waveform.unsqueeze(1), self.filters)

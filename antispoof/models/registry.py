@@ -1,0 +1,59 @@
+"""The models by name: ``create_model("aasist-l")``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from antispoof.errors import UserError
+from antispoof.models.detector import Detector
+
+Factory = TypeVar("Factory", bound=Callable[..., Detector])
+
+_FACTORIES: dict[str, Callable[..., Detector]] = {}
+
+
+def register(name: str) -> Callable[[Factory], Factory]:
+    """Registers a factory under ``name``; the tests of every model then run on it too."""
+
+    def add(factory: Factory) -> Factory:
+        if name in _FACTORIES:
+            raise ValueError(f"two models are called {name!r}")
+        _FACTORIES[name] = factory
+        return factory
+
+    return add
+
+
+def model_names() -> list[str]:
+    """Returns the registered names, sorted."""
+    return sorted(_FACTORIES)
+
+
+def model_summary(name: str) -> str:
+    """Returns the first line of the model's description."""
+    return (inspect.getdoc(_FACTORIES[name]) or "").partition("\n")[0]
+
+
+def create_model(name: str, **overrides: Any) -> Detector:
+    """Builds the model registered as ``name``, randomly initialised from torch's global seed.
+
+    Args:
+        name: One of ``model_names()``.
+        **overrides: Fields of the model's configuration that differ from its default.
+
+    Raises:
+        UserError: The name or a configuration field is unknown.
+    """
+    if name not in _FACTORIES:
+        raise UserError(f"there is no model {name!r}; there are: {', '.join(model_names())}")
+    try:
+        model = _FACTORIES[name](**overrides)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise UserError(f"model {name!r}: {error}") from error
+    model.name = name
+    model.overrides = overrides
+    return model
