@@ -1,0 +1,163 @@
+"""Says how far an EER, or the difference of two, could be off: percentile bootstrap intervals.
+
+Trials are drawn with replacement within each class, so every draw has as many bona fide trials and as
+many spoofs as the data. Two systems are compared on the same draws (Bisani and Ney 2004, "Bootstrap
+estimates for confidence intervals in ASR performance evaluation"). Trials are taken as independent:
+where few speakers give many trials each, the true interval is wider.
+
+The scores are sorted once. A draw is then a weight per trial, and its EER is found from one cumulative
+sum, which is exact: it equals ``metrics.equal_error_rate`` of the drawn scores to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from antispoof.errors import UserError
+from antispoof.metrics import checked_scores, equal_error_rate
+
+Ints = NDArray[np.int64]
+
+DRAWS = 1000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its bootstrap interval.
+
+    Attributes:
+        estimate: the figure on the data itself.
+        low: lower end.
+        high: upper end.
+        level: share of repetitions that such an interval should cover.
+        draws: number of bootstrap draws.
+        seed: of the random generator.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    level: float
+    draws: int
+    seed: int
+
+
+class _SortedTrials:
+    """The trials of one system in the order of their scores, ready for weighting."""
+
+    def __init__(self, bonafide: NDArray[np.float64], spoof: NDArray[np.float64]) -> None:
+        self.bonafide_count, self.spoof_count = bonafide.size, spoof.size
+        # Stable and bona fide first, as in metrics.det_curve.
+        self.order = np.argsort(np.concatenate((bonafide, spoof)), kind="stable")
+        self.is_bonafide = self.order < bonafide.size
+        # In units of 1 / (bonafide_count * spoof_count) both error rates move by whole numbers.
+        self.step = np.where(self.is_bonafide, self.spoof_count, self.bonafide_count).astype(np.int64)
+
+    def eer(self, weights: Ints) -> float:
+        """Returns the EER when trial i, bona fide ones first, occurs ``weights[i]`` times."""
+        n_bonafide, n_spoof = self.bonafide_count, self.spoof_count
+        drawn = weights[self.order]
+        # miss - false alarm, plus one, rises from 0 to 2; the rates cross at 1.
+        risen = np.cumsum(drawn * self.step)
+        crossing = int(np.searchsorted(risen, n_bonafide * n_spoof))
+        bonafide_rejected = int(drawn[:crossing] @ self.is_bonafide[:crossing])
+        spoof_rejected = int(drawn[:crossing].sum()) - bonafide_rejected
+        before = int(risen[crossing - 1]) if crossing else 0
+        # Of the copies of the trial where they cross, the last up to 1 or the next one is nearest.
+        copies = (n_bonafide * n_spoof - before) // int(self.step[crossing])
+        nearest = []
+        for count in range(copies, min(copies + 1, int(drawn[crossing])) + 1):
+            extra_bonafide, extra_spoof = (count, 0) if self.is_bonafide[crossing] else (0, count)
+            miss = (bonafide_rejected + extra_bonafide) / n_bonafide
+            false_alarm = (n_spoof - spoof_rejected - extra_spoof) / n_spoof
+            nearest.append((abs(miss - false_alarm), (miss + false_alarm) / 2))
+        return min(nearest, key=lambda gap_and_eer: gap_and_eer[0])[1]
+
+
+def _draws(n_bonafide: int, n_spoof: int, draws: int, seed: int) -> Iterator[Ints]:
+    """Yields how often each trial (bona fide ones first) occurs, (trials,), once for every draw."""
+    generator = np.random.default_rng(seed)
+    for _ in range(draws):
+        yield np.concatenate(
+            [np.bincount(generator.integers(n, size=n), minlength=n) for n in (n_bonafide, n_spoof)]
+        )
+
+
+def _interval(estimate: float, values: NDArray[np.float64], level: float, seed: int) -> Interval:
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high), level, values.size, seed)
+
+
+def _check(draws: int, level: float) -> None:
+    if draws < 1:
+        raise UserError(f"a bootstrap needs at least one draw, not {draws}")
+    if not 0 < level < 1:
+        raise UserError(f"the level of an interval lies between 0 and 1, not at {level}")
+
+
+def eer_interval(
+    bonafide: ArrayLike, spoof: ArrayLike, *, draws: int = DRAWS, seed: int = 0, level: float = LEVEL
+) -> Interval:
+    """Returns the EER with its bootstrap interval.
+
+    Args:
+        bonafide: scores (trials,) of the genuine speech.
+        spoof: scores (trials,) of the spoofs.
+        draws: number of bootstrap draws.
+        seed: of the random generator; the same seed gives the same interval.
+        level: share of repetitions that the interval should cover.
+
+    Raises:
+        UserError: as ``metrics.equal_error_rate``, except that an EER above one half passes.
+    """
+    _check(draws, level)
+    estimate = equal_error_rate(bonafide, spoof, allow_inverted=True).value
+    trials = _SortedTrials(checked_scores(bonafide, "bona fide"), checked_scores(spoof, "spoof"))
+    counts = _draws(trials.bonafide_count, trials.spoof_count, draws, seed)
+    return _interval(estimate, np.array([trials.eer(weights) for weights in counts]), level, seed)
+
+
+def eer_difference(
+    first: ArrayLike,
+    second: ArrayLike,
+    is_bonafide: ArrayLike,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Interval:
+    """Returns the EER of ``first`` minus that of ``second`` with its paired bootstrap interval.
+
+    Both systems are measured on the same draws, so what makes a draw hard for both cancels out. An
+    interval that leaves out zero says that the systems differ.
+
+    Args:
+        first: scores (trials,) of one system.
+        second: scores (trials,) of the other, for the same trials in the same order.
+        is_bonafide: (trials,) booleans.
+        draws: number of bootstrap draws.
+        seed: of the random generator.
+        level: share of repetitions that the interval should cover.
+    """
+    _check(draws, level)
+    genuine = np.asarray(is_bonafide, dtype=bool)
+    systems = [np.asarray(scores, dtype=np.float64) for scores in (first, second)]
+    if not systems[0].shape == systems[1].shape == genuine.shape:
+        raise UserError(
+            f"a paired comparison needs the same trials twice, not {systems[0].size} and "
+            f"{systems[1].size} scores for {genuine.size} labels"
+        )
+    classes = [
+        (checked_scores(scores[genuine], "bona fide"), checked_scores(scores[~genuine], "spoof"))
+        for scores in systems
+    ]
+    a, b = (_SortedTrials(*pair) for pair in classes)
+    eer_a, eer_b = (equal_error_rate(*pair, allow_inverted=True).value for pair in classes)
+    counts = _draws(a.bonafide_count, a.spoof_count, draws, seed)
+    values = np.array([a.eer(weights) - b.eer(weights) for weights in counts])
+    return _interval(eer_a - eer_b, values, level, seed)
