@@ -22,6 +22,7 @@ class Detector(nn.Module):
     """A network from waveform to logits with its front end inside.
 
     Attributes:
+        config: The frozen dataclass that the network was built from.
         clip_samples: How many samples at 16 kHz a clip must have.
         any_length: Whether clips of other lengths are legal too.
         public_names: ``(pattern, replacement)`` pairs that turn the parameter names of the public
@@ -30,6 +31,7 @@ class Detector(nn.Module):
             They are dropped on loading; anything else unknown is an error.
     """
 
+    config: Any
     clip_samples: int
     any_length: bool = False
     public_names: ClassVar[tuple[tuple[str, str], ...]] = ()

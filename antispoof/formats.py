@@ -1,0 +1,61 @@
+"""The file formats a detector is stored in, one row each."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from antispoof.checkpoint import SUFFIXES
+from antispoof.errors import UserError
+from antispoof.scan import ScanForm
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format.
+
+    Attributes:
+        name: What commands and manifests call it.
+        suffixes: How such files end; the first is the one that exporters write.
+        extra: The optional dependency set that brings its libraries.
+        runtime: The module whose ``open_runtime`` runs such files.
+        platforms: Where such a file can be run.
+        scan: The form that selective scans take in such a file (see `antispoof.scan.scan_form`).
+        tolerance: Largest difference in score from PyTorch, in float32, that an export may have.
+            Scores of the AASIST family span about +-15, so 1e-4 is a few float32 roundings of the
+            largest intermediate values and far below any threshold's own uncertainty.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    extra: str
+    runtime: str
+    platforms: str
+    scan: ScanForm
+    tolerance: float
+
+
+FORMATS = (
+    Format("torch", SUFFIXES, "", "runtimes.eager", "wherever PyTorch runs", "eager", 1e-4),
+    Format("onnx", (".onnx",), "onnx", "runtimes.ort", "Linux, macOS, Windows, Android, iOS, browsers", "onnx", 1e-4),
+)
+
+
+def format_named(name: str) -> Format:
+    """Returns the row called ``name``."""
+    return next(row for row in FORMATS if row.name == name)
+
+
+def format_of(path: str | os.PathLike[str]) -> Format:
+    """Returns the row of a file, by how its name ends.
+
+    Raises:
+        UserError: No format ends so.
+    """
+    suffix = Path(path).suffix.lower()
+    for row in FORMATS:
+        if suffix in row.suffixes:
+            return row
+    known = ", ".join(suffix for row in FORMATS for suffix in row.suffixes)
+    raise UserError(f"{path}: not a model file; those end in one of {known}")

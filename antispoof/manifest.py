@@ -1,0 +1,285 @@
+"""The sidecar JSON that says what a model file takes, gives and was made from.
+
+Written by the exporters beside every file as ``<file>.manifest.json`` and read by every runtime,
+here and in the apps. A manifest is untrusted: it is checked field by field before anything is
+believed, and its sha256 binds it to one file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from antispoof.audio import SAMPLE_RATE
+from antispoof.errors import UserError, one_line
+
+SCHEMA = 1
+SUFFIX = ".manifest.json"
+MAX_BYTES = 1 << 20  # a manifest is a few KiB; a file of another size is not one
+LENGTH_RULE = "tile when shorter, head when longer"
+POLARITY = "higher is bona fide"
+LLR = "natural-log likelihood ratio of bona fide against spoof"
+
+
+@dataclass(frozen=True)
+class Input:
+    """The one input: ``batch`` clips of ``samples`` float32 samples; ``batch`` None means any."""
+
+    name: str
+    batch: int | None
+    samples: int
+    sample_rate: int = SAMPLE_RATE
+    dtype: str = "float32"
+    length_rule: str = LENGTH_RULE
+
+
+@dataclass(frozen=True)
+class Output:
+    """The one output: a score for each clip."""
+
+    name: str
+    dtype: str = "float32"
+    polarity: str = POLARITY
+    labels: tuple[str, str] = ("spoof", "bonafide")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """``llr = scale * score + offset``, and the data that it was fitted on."""
+
+    scale: float
+    offset: float
+    data: str
+
+    def llr(self, score: float) -> float:
+        """Returns the log-likelihood ratio of a score."""
+        return self.scale * score + self.offset
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """An operating point: scores at or above ``score`` are taken for bona fide."""
+
+    name: str
+    score: float
+    data: str
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How the file's scores compared with those of its source, when it was written."""
+
+    reference: str
+    clips: int
+    audio: str
+    max_difference: float
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class File:
+    """The file that the manifest belongs to."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that a runtime or an app needs to know about a model file."""
+
+    model: str
+    config: dict[str, Any]
+    weights_sha256: str
+    weights: str  # where they come from
+    format: str
+    precision: str
+    recipe: str
+    input: Input
+    output: Output
+    licence: str
+    tools: dict[str, str]
+    calibration: Calibration | None = None
+    thresholds: tuple[Threshold, ...] = ()
+    parity: Parity | None = None
+    file: File | None = None
+    schema: int = field(default=SCHEMA)
+
+    def to_json(self) -> str:
+        """Returns the manifest as JSON, the same bytes for the same facts."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=True) + "\n"
+
+    def facts(self) -> str:
+        """Returns what is known before the file exists, as one line of JSON to embed in it."""
+        facts = asdict(self)
+        del facts["file"], facts["parity"]
+        return json.dumps(facts, sort_keys=True, separators=(",", ":"))
+
+
+def manifest_path(path: str | os.PathLike[str]) -> Path:
+    """Returns where the manifest of a model file lies."""
+    path = Path(path)
+    return path.with_name(path.name + SUFFIX)
+
+
+def describe_file(path: str | os.PathLike[str], content: bytes) -> File:
+    """Returns the entry that binds a manifest to a file of this content."""
+    return File(Path(path).name, len(content), hashlib.sha256(content).hexdigest())
+
+
+def read_manifest(path: str | os.PathLike[str]) -> Manifest:
+    """Reads and checks the manifest of a model file, without looking at the file itself.
+
+    Raises:
+        UserError: It is missing, not a manifest, of another schema, or says what cannot be.
+    """
+    sidecar = manifest_path(path)
+    try:
+        with sidecar.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no manifest beside it ({sidecar.name}); export the model again") from None
+    except OSError as error:
+        raise UserError(f"{sidecar}: {error.strerror}") from error
+    if len(content) > MAX_BYTES:
+        raise UserError(f"{sidecar}: larger than {MAX_BYTES} bytes, not a manifest")
+    return parse_manifest(content, str(sidecar))
+
+
+def parse_manifest(content: bytes, source: str) -> Manifest:
+    """Returns the manifest in ``content``; ``source`` names it in errors.
+
+    Raises:
+        UserError: As `read_manifest`.
+    """
+    try:
+        facts = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{source}: not JSON ({one_line(error)[:80]})") from error
+    if not isinstance(facts, dict):
+        raise UserError(f"{source}: not a manifest, a JSON {type(facts).__name__}")
+    if facts.get("schema") != SCHEMA:
+        raise UserError(f"{source}: manifest schema {facts.get('schema')!r}; this version reads {SCHEMA}")
+    reader = _Reader(source)
+    manifest = reader.manifest(facts)
+    reader.check(manifest)
+    return manifest
+
+
+class _Reader:
+    """Turns untrusted JSON into a `Manifest`, naming the field that is wrong."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def fail(self, problem: str) -> UserError:
+        return UserError(f"{self.source}: {problem}")
+
+    def get(self, facts: Mapping[str, Any], key: str, kind: type | tuple[type, ...]) -> Any:
+        value = facts.get(key)
+        if isinstance(value, bool) or not isinstance(value, kind):
+            raise self.fail(f"{key!r} is {type(value).__name__}, not {_kind_name(kind)}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self.fail(f"{key!r} is not finite")
+        return value
+
+    def number(self, facts: Mapping[str, Any], key: str) -> float:
+        return float(self.get(facts, key, (int, float)))
+
+    def manifest(self, facts: Mapping[str, Any]) -> Manifest:
+        text = {
+            key: self.get(facts, key, str)
+            for key in ("model", "weights_sha256", "weights", "format", "precision", "recipe", "licence")
+        }
+        return Manifest(
+            **text,
+            config=self.get(facts, "config", dict),
+            tools={str(k): str(v) for k, v in self.get(facts, "tools", dict).items()},
+            input=self.input(self.get(facts, "input", dict)),
+            output=self.output(self.get(facts, "output", dict)),
+            calibration=self.optional(facts, "calibration", self.calibration),
+            thresholds=tuple(self.threshold(row) for row in self.get(facts, "thresholds", list)),
+            parity=self.optional(facts, "parity", self.parity),
+            file=self.optional(facts, "file", self.file),
+        )
+
+    def optional(self, facts: Mapping[str, Any], key: str, read: Any) -> Any:
+        return None if facts.get(key) is None else read(self.get(facts, key, dict))
+
+    def input(self, facts: Mapping[str, Any]) -> Input:
+        batch = None if facts.get("batch") is None else self.get(facts, "batch", int)
+        text = {key: self.get(facts, key, str) for key in ("name", "dtype", "length_rule")}
+        integers = {key: self.get(facts, key, int) for key in ("samples", "sample_rate")}
+        return Input(batch=batch, **text, **integers)
+
+    def output(self, facts: Mapping[str, Any]) -> Output:
+        labels = self.get(facts, "labels", list)
+        text = {key: self.get(facts, key, str) for key in ("name", "dtype", "polarity")}
+        return Output(labels=tuple(labels), **text)
+
+    def calibration(self, facts: Mapping[str, Any]) -> Calibration:
+        return Calibration(self.number(facts, "scale"), self.number(facts, "offset"), self.get(facts, "data", str))
+
+    def threshold(self, facts: Any) -> Threshold:
+        if not isinstance(facts, dict):
+            raise self.fail("'thresholds' holds something that is no object")
+        return Threshold(self.get(facts, "name", str), self.number(facts, "score"), self.get(facts, "data", str))
+
+    def parity(self, facts: Mapping[str, Any]) -> Parity:
+        return Parity(
+            self.get(facts, "reference", str),
+            self.get(facts, "clips", int),
+            self.get(facts, "audio", str),
+            self.number(facts, "max_difference"),
+            self.number(facts, "tolerance"),
+        )
+
+    def file(self, facts: Mapping[str, Any]) -> File:
+        return File(self.get(facts, "name", str), self.get(facts, "bytes", int), self.get(facts, "sha256", str))
+
+    def check(self, manifest: Manifest) -> None:
+        """Refuses what this version cannot honour: another rate, rule, type or polarity."""
+        expected = {
+            "input.sample_rate": (manifest.input.sample_rate, SAMPLE_RATE),
+            "input.dtype": (manifest.input.dtype, "float32"),
+            "input.length_rule": (manifest.input.length_rule, LENGTH_RULE),
+            "output.dtype": (manifest.output.dtype, "float32"),
+            "output.polarity": (manifest.output.polarity, POLARITY),
+            "output.labels": (manifest.output.labels, ("spoof", "bonafide")),
+        }
+        for name, (found, wanted) in expected.items():
+            if found != wanted:
+                raise self.fail(f"{name} is {found!r}; only {wanted!r} is supported")
+        if not 0 < manifest.input.samples <= 3600 * SAMPLE_RATE:
+            raise self.fail(f"input.samples is {manifest.input.samples}")
+        if manifest.input.batch is not None and manifest.input.batch < 1:
+            raise self.fail(f"input.batch is {manifest.input.batch}")
+        if manifest.calibration and manifest.calibration.scale <= 0:
+            raise self.fail("calibration.scale is not positive: it would turn the score's polarity round")
+
+
+def _kind_name(kind: type | tuple[type, ...]) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", int: "an integer"}
+    return "a number" if isinstance(kind, tuple) else names[kind]
+
+
+def check_file(manifest: Manifest, path: str | os.PathLike[str], content: bytes) -> None:
+    """Refuses a file that is not, byte for byte, the one that the manifest was written for.
+
+    Raises:
+        UserError: The manifest names no file, or its size or sha256 differ.
+    """
+    if manifest.file is None:
+        raise UserError(f"{path}: its manifest names no file; export the model again")
+    actual = describe_file(path, content)
+    if actual.bytes != manifest.file.bytes:
+        raise UserError(f"{path}: {actual.bytes} bytes long where its manifest says {manifest.file.bytes}")
+    if actual.sha256 != manifest.file.sha256:
+        raise UserError(f"{path}: sha256 differs from its manifest's; the file was changed or is another's")

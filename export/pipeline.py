@@ -1,0 +1,235 @@
+"""What all exporters do around their conversion: take weights, verify the file, put it in place.
+
+    1. take the weights and freeze the network (`antispoof.pretrained`, `export.graph`)
+    2. convert, which each exporter does itself
+    3. write the file and its manifest where nobody looks for them yet
+    4. open the file with its runtime and compare its scores with PyTorch's, on speech
+    5. move both into place, or leave nothing behind
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from antispoof.audio import fit_length, load_audio
+from antispoof.checkpoint import weights_hash
+from antispoof.data import AUDIO_SUFFIXES
+from antispoof.errors import CheckFailed, UserError
+from antispoof.formats import Format
+from antispoof.manifest import Input, Manifest, Output, Parity, describe_file, manifest_path
+from antispoof.models import model_names
+from antispoof.pretrained import DEFAULT_MODEL, Weights, load_pretrained
+from antispoof.speechlike import speech_like_batch
+from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
+from runtimes import load
+from runtimes.compare import Comparison, compare
+from runtimes.eager import EagerRuntime
+
+PARITY_CLIPS = 16
+# Returns the file's bytes, given the frozen graph and the manifest to embed.
+Converter = Callable[[ScoreGraph, Manifest], bytes]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written and verified."""
+
+    path: Path
+    manifest: Manifest
+    comparison: Comparison
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that every exporter has."""
+    parser.add_argument("--model", choices=model_names(), help=f"which network (default {DEFAULT_MODEL})")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="weights: a file, 'official' (the authors', downloaded once) or 'random' (default: bundled)",
+    )
+    parser.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="folder to write to (default out)")
+    parser.add_argument("--name", help="name of the file, without its ending (default: the model's)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="a field of the model's configuration, its value as JSON or plain text; may be repeated",
+    )
+    parser.add_argument("--wavlm", metavar="SIZE", help="large, base-plus, tiny or a folder: short for --set wavlm=SIZE")
+    parser.add_argument(
+        "--verify-audio",
+        type=Path,
+        metavar="DIR",
+        help=f"compare scores on up to {PARITY_CLIPS} clips found below DIR (default: generated speech-like signals)",
+    )
+    parser.add_argument("--force", action="store_true", help="replace a file that exists")
+
+
+def parse_overrides(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the model configuration that the flags ask for.
+
+    Raises:
+        UserError: An argument of ``--set`` has no ``=``.
+    """
+    overrides: dict[str, Any] = {}
+    for text in args.overrides:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise UserError(f"--set takes KEY=VALUE, got {text!r}")
+        try:
+            overrides[key] = json.loads(value)
+        except ValueError:
+            overrides[key] = value
+    if args.wavlm is not None:
+        overrides["wavlm"] = args.wavlm
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in overrides.items()}
+
+
+def take_weights(args: argparse.Namespace) -> Weights:
+    """Returns the weights that the flags ask for."""
+    return load_pretrained(args.checkpoint, args.model, **parse_overrides(args))
+
+
+def export(
+    weights: Weights,
+    row: Format,
+    convert: Converter,
+    *,
+    out: Path,
+    name: str | None = None,
+    batch: int | None = 1,
+    precision: str = "float32",
+    recipe: str = "none",
+    audio: Path | None = None,
+    force: bool = False,
+) -> Exported:
+    """Converts a detector, verifies the file and puts it and its manifest into ``out``.
+
+    Raises:
+        UserError: The target exists and ``force`` is false, or there is no audio to verify on.
+        CheckFailed: The file's scores are not PyTorch's. Nothing is left behind.
+    """
+    target = out / f"{name or weights.detector.name}{row.suffixes[0]}"
+    if target.name != Path(target.name).name or not target.stem:
+        raise UserError(f"{name!r} is not a file name")
+    if not force and (existing := [path for path in (target, manifest_path(target)) if path.exists()]):
+        raise UserError(f"{existing[0]} exists; --force replaces it")
+    clips, clips_name = parity_clips(audio, weights.detector.clip_samples)
+    graph = ScoreGraph(weights.detector)
+    manifest = describe(weights, row, batch=batch, precision=precision, recipe=recipe)
+    content = convert(graph, manifest)
+    with _partial_folder(out) as folder:
+        path = folder / target.name
+        path.write_bytes(content)
+        manifest = replace(manifest, file=describe_file(path, content))
+        manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
+        reference = EagerRuntime(weights.detector, Path(weights.detector.name))
+        comparison = compare(reference, load(path), clips)
+        if not comparison.within(row.tolerance):
+            raise CheckFailed(
+                f"{target.name} does not score as PyTorch does: clip {comparison.worst} of {clips_name} gets "
+                f"{comparison.candidate_score:.6f} instead of {comparison.reference_score:.6f} "
+                f"(allowed: {row.tolerance:g}); nothing was written"
+            )
+        parity = Parity("PyTorch, eager, float32", len(clips), clips_name, comparison.max_difference, row.tolerance)
+        manifest = replace(manifest, parity=parity)
+        manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
+        # The manifest first: a file never stands beside the manifest of another for lack of its own.
+        os.replace(manifest_path(path), manifest_path(target))
+        os.replace(path, target)
+    return Exported(target, manifest, comparison)
+
+
+@contextmanager
+def _partial_folder(out: Path) -> Iterator[Path]:
+    """Gives a folder inside ``out`` that is gone afterwards, and ``out`` with it where it was made in vain."""
+    made = not out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=out))
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror}") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if made and not any(out.iterdir()):
+            out.rmdir()
+
+
+def describe(weights: Weights, row: Format, *, batch: int | None, precision: str, recipe: str) -> Manifest:
+    """Returns the manifest of a file that does not exist yet."""
+    detector = weights.detector
+    return Manifest(
+        model=detector.name,
+        config=asdict(detector.config),
+        weights_sha256=weights_hash(detector),
+        weights=weights.source,
+        format=row.name,
+        precision=precision,
+        recipe=recipe,
+        input=Input(INPUT_NAME, batch, detector.clip_samples),
+        output=Output(OUTPUT_NAME),
+        licence=weights.licence,
+        tools=tool_versions("antispoof", "torch", *_converter_packages(row)),
+    )
+
+
+def _converter_packages(row: Format) -> tuple[str, ...]:
+    return {"onnx": ("onnx", "onnxscript")}.get(row.name, ())
+
+
+def tool_versions(*packages: str) -> dict[str, str]:
+    """Returns the installed version of each package, and Python's."""
+    versions = {package: importlib.metadata.version(package) for package in packages}
+    return {"python": platform.python_version(), **versions}
+
+
+def parity_clips(audio: Path | None, samples: int) -> tuple[np.ndarray, str]:
+    """Returns clips ``(clips, samples)`` to verify a file on, and what to call them.
+
+    Raises:
+        UserError: There is no audio below the folder, or none that can be read.
+    """
+    if audio is None:
+        return speech_like_batch(PARITY_CLIPS, samples), "generated speech-like signals"
+    if not audio.is_dir():
+        raise UserError(f"{audio}: no such folder of audio")
+    files = sorted(path for path in audio.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    if not files:
+        raise UserError(f"{audio}: no {' or '.join(AUDIO_SUFFIXES)} files in it")
+    spread = [files[i * len(files) // min(PARITY_CLIPS, len(files))] for i in range(min(PARITY_CLIPS, len(files)))]
+    return np.stack([fit_length(load_audio(path), samples) for path in spread]), f"{len(spread)} clips of {audio.name}"
+
+
+def print_table(exported: Exported, rows: dict[str, str]) -> None:
+    """Prints what was written and how it compares, one fact a line."""
+    parity = exported.manifest.parity
+    assert parity is not None and exported.manifest.file is not None
+    facts = {
+        "file": str(exported.path),
+        "model": f"{exported.manifest.model}, weights: {exported.manifest.weights}",
+        "size": f"{exported.manifest.file.bytes / 1024:.1f} KiB",
+        **rows,
+        "parity": f"{parity.max_difference:.1e} at most on {parity.clips} clips (allowed {parity.tolerance:.0e})",
+    }
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name:<{width}}  {value}")
+    sys.stdout.flush()

@@ -1,0 +1,34 @@
+"""PyTorch itself as a runtime: the reference that every exported file is held against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from antispoof.checkpoint import load_model
+from antispoof.manifest import Input
+from antispoof.models import Detector
+from runtimes.base import Runtime
+
+
+class EagerRuntime(Runtime):
+    """Scores with a detector in eager PyTorch."""
+
+    def __init__(self, model: Detector, path: Path) -> None:
+        self.model = model.eval()
+        self.path = path
+        self.manifest = None
+        self.input = Input("waveform", None, model.clip_samples)
+
+    def _run(self, waveforms: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return self.model.score(self.model(torch.from_numpy(waveforms))).numpy()
+
+
+def open_runtime(path: Path, *, threads: int, model: str | None, overrides: dict[str, Any]) -> EagerRuntime:
+    """Opens a checkpoint. ``threads`` is the process's setting: PyTorch has only one."""
+    torch.set_num_threads(threads)
+    return EagerRuntime(load_model(path, model, **overrides), path)
