@@ -12,6 +12,7 @@ import json
 import os
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from antispoof.errors import UserError, one_line
 from antispoof.models import Detector, create_model, model_names
+from antispoof.models.layers.wavlm_pretrained import without_pretrained
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 # Where trainers put the weights among optimiser state, epoch numbers and the like.
@@ -32,6 +34,9 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "ema_state_dict", 
 PREFIXES = ("module.", "_orig_mod.", "model.")
 # What AveragedModel (EMA, SWA) keeps beside the weights.
 COUNTERS = ("n_averaged",)
+# Where trainers put the state of the loss, which for OC-Softmax holds a centre that the score needs.
+LOSSES = ("criterion", "criterion_state_dict", "loss", "loss_state_dict")
+CENTRE = "center"
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _read_pickle(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the pickle's age, no concern of the user's
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"(?:GLOBAL|type) ([\w.]+)", str(error))
         if wanted:
@@ -117,11 +124,19 @@ def _find_weights(content: Any, path: Path) -> dict[str, Tensor]:
     if len(wrapped) > 1:
         raise UserError(f"{path}: holds several sets of weights ({', '.join(wrapped)}); save the one you mean")
     if wrapped:
-        return _find_weights(content[wrapped[0]], path)
+        return {**_bare_names(_find_weights(content[wrapped[0]], path)), **_loss_centre(content)}
     if not tensors or len(tensors) != len(content):
         others = [str(k) for k in content if k not in tensors]
         raise UserError(f"{path}: not a state_dict of named weights (it holds {', '.join(others[:5]) or 'nothing'})")
     return tensors
+
+
+def _loss_centre(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Returns the centre of an OC-Softmax that lies beside the network's weights, if there is one."""
+    for place in (content, *(content.get(key) for key in LOSSES)):
+        if isinstance(place, Mapping) and isinstance(place.get(CENTRE), Tensor):
+            return {f"loss.{CENTRE}": place[CENTRE]}
+    return {}
 
 
 def _bare_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -211,7 +226,8 @@ def load_model(path: str | os.PathLike[str], name: str | None = None, **override
     if said and name and said != name:
         raise UserError(f"{path}: holds the weights of {said}, not of {name}")
     config = _stored_config(checkpoint) if said else {}
-    model = create_model(name or said or recognise(checkpoint), **{**config, **overrides})
+    with without_pretrained():
+        model = create_model(name or said or recognise(checkpoint), **{**config, **overrides})
     load_weights(model, checkpoint)
     return model.eval()
 

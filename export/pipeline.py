@@ -31,6 +31,7 @@ from antispoof.data import AUDIO_SUFFIXES
 from antispoof.errors import CheckFailed, UserError
 from antispoof.formats import Format
 from antispoof.manifest import Input, Manifest, Output, Parity, describe_file, manifest_path
+from antispoof.memory import keep_freed_memory
 from antispoof.models import model_names
 from antispoof.pretrained import DEFAULT_MODEL, Weights, load_pretrained
 from antispoof.speechlike import speech_like_batch
@@ -39,7 +40,7 @@ from runtimes import load
 from runtimes.compare import Comparison, compare
 from runtimes.eager import EagerRuntime
 
-PARITY_CLIPS = 16
+PARITY_CLIPS = 8
 # Returns the file's bytes, given the frozen graph and the manifest to embed.
 Converter = Callable[[ScoreGraph, Manifest], bytes]
 
@@ -130,6 +131,7 @@ def export(
         raise UserError(f"{name!r} is not a file name")
     if not force and (existing := [path for path in (target, manifest_path(target)) if path.exists()]):
         raise UserError(f"{existing[0]} exists; --force replaces it")
+    keep_freed_memory()
     clips, clips_name = parity_clips(audio, weights.detector.clip_samples)
     graph = ScoreGraph(weights.detector)
     manifest = describe(weights, row, batch=batch, precision=precision, recipe=recipe)

@@ -10,6 +10,7 @@ import torch
 
 from antispoof.checkpoint import load_model
 from antispoof.manifest import Input
+from antispoof.memory import keep_freed_memory
 from antispoof.models import Detector
 from runtimes.base import Runtime
 
@@ -29,6 +30,7 @@ class EagerRuntime(Runtime):
 
 
 def open_runtime(path: Path, *, threads: int, model: str | None, overrides: dict[str, Any]) -> EagerRuntime:
-    """Opens a checkpoint. ``threads`` is the process's setting: PyTorch has only one."""
+    """Opens a checkpoint. ``threads`` and the allocator's ways are settings of the whole process."""
+    keep_freed_memory()
     torch.set_num_threads(threads)
     return EagerRuntime(load_model(path, model, **overrides), path)

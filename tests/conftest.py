@@ -6,13 +6,20 @@ import os
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
+
+from antispoof.audio import SAMPLE_RATE
+from antispoof.memory import keep_freed_memory
+from antispoof.speechlike import speech_like
+from export import to_onnx
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure() -> None:
     torch.set_num_threads(2)
+    keep_freed_memory()
 
 
 @pytest.fixture(scope="session")
@@ -21,4 +28,21 @@ def shared() -> Path:
     folder = Path(os.environ.get("ANTISPOOF_SHARED", REPOSITORY.parent / "shared"))
     if not (folder / "audio" / "manifest.tsv").is_file():
         pytest.skip(f"needs the shared audio and weights (ANTISPOOF_SHARED or {folder.name}/ beside the checkout)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX file of AASIST-L with random weights, batch 1, its manifest beside it."""
+    folder = tmp_path_factory.mktemp("exported")
+    assert to_onnx.main(["--model", "aasist-l", "--checkpoint", "random", "--out", str(folder)]) == 0
+    return folder / "aasist-l.onnx"
+
+
+@pytest.fixture(scope="session")
+def speech_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three speech-like WAV files: shorter than a clip, as long, and longer."""
+    folder = tmp_path_factory.mktemp("speech")
+    for seed, seconds in enumerate((1.5, 4.0375, 6.0)):
+        soundfile.write(folder / f"clip{seed}.wav", speech_like(seed, int(seconds * SAMPLE_RATE)), SAMPLE_RATE)
     return folder

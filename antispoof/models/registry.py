@@ -12,15 +12,23 @@ from antispoof.models.detector import Detector
 Factory = TypeVar("Factory", bound=Callable[..., Detector])
 
 _FACTORIES: dict[str, Callable[..., Detector]] = {}
+_SMALL: dict[str, dict[str, Any]] = {}
 
 
-def register(name: str) -> Callable[[Factory], Factory]:
-    """Registers a factory under ``name``; the tests of every model then run on it too."""
+def register(name: str, **small: Any) -> Callable[[Factory], Factory]:
+    """Registers a factory under ``name``; the tests of every model then run on it too.
+
+    Args:
+        name: What users call the model.
+        **small: The configuration that the tests build, where the default one is too large or
+            needs weights from elsewhere.
+    """
 
     def add(factory: Factory) -> Factory:
         if name in _FACTORIES:
             raise ValueError(f"two models are called {name!r}")
         _FACTORIES[name] = factory
+        _SMALL[name] = small
         return factory
 
     return add
@@ -29,6 +37,11 @@ def register(name: str) -> Callable[[Factory], Factory]:
 def model_names() -> list[str]:
     """Returns the registered names, sorted."""
     return sorted(_FACTORIES)
+
+
+def small_config(name: str) -> dict[str, Any]:
+    """Returns the configuration in which tests build the model."""
+    return dict(_SMALL[name])
 
 
 def model_summary(name: str) -> str:

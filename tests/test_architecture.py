@@ -1,0 +1,47 @@
+"""The rules of the repository that no other check sees."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGES = ("antispoof", "train", "export", "quantize", "runtimes", "benchmarks")
+SOURCES = sorted(path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_resolve_inside_the_repository(package: str) -> None:
+    (folder,) = importlib.import_module(package).__path__
+    assert Path(folder).resolve() == REPOSITORY / package
+
+
+def test_imports_go_down_only() -> None:
+    program = "import sys; from importlinter.cli import lint_imports_command as run; sys.exit(run())"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--no-cache"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_modules_say_what_they_are(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert not text.strip() or text.startswith('"""'), "no module docstring"
+    assert path.stem not in {"utils", "helpers", "common", "misc"}
+
+
+def test_the_readme_names_every_command() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    commands = [path for path in SOURCES if re.search(r"^if __name__ == .__main__.:", path.read_text(), re.MULTILINE)]
+    missing = [
+        str(path.relative_to(REPOSITORY))
+        for path in commands
+        if path.name != "__main__.py" and str(path.relative_to(REPOSITORY)) not in readme
+    ]
+    assert not missing
