@@ -103,11 +103,20 @@ def _read_pickle(path: Path) -> Any:
         wanted = re.search(r"(?:GLOBAL|type) ([\w.]+)", str(error))
         if wanted:
             raise UserError(
-                f"{path}: refused, loading it would run code ({wanted[1]}); ask its author for plain weights, "
-                "as safetensors or a state_dict"
+                f"{path}: refused, loading it would run code ({wanted[1]}); ask its author for plain "
+                "weights, as safetensors or a state_dict"
             ) from error
         raise UserError(f"{path}: not a PyTorch checkpoint, or a damaged one") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, IndexError, TypeError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        OSError,
+        AttributeError,
+        IndexError,
+        TypeError,
+    ) as error:
         raise UserError(f"{path}: not a PyTorch checkpoint, or a damaged one ({_brief(error)})") from error
 
 
@@ -122,12 +131,16 @@ def _find_weights(content: Any, path: Path) -> dict[str, Tensor]:
     tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
     wrapped = [k for k in WRAPPERS if isinstance(content.get(k), Mapping)]
     if len(wrapped) > 1:
-        raise UserError(f"{path}: holds several sets of weights ({', '.join(wrapped)}); save the one you mean")
+        raise UserError(
+            f"{path}: holds several sets of weights ({', '.join(wrapped)}); save the one you mean"
+        )
     if wrapped:
         return {**_bare_names(_find_weights(content[wrapped[0]], path)), **_loss_centre(content)}
     if not tensors or len(tensors) != len(content):
         others = [str(k) for k in content if k not in tensors]
-        raise UserError(f"{path}: not a state_dict of named weights (it holds {', '.join(others[:5]) or 'nothing'})")
+        raise UserError(
+            f"{path}: not a state_dict of named weights (it holds {', '.join(others[:5]) or 'nothing'})"
+        )
     return tensors
 
 
@@ -206,7 +219,8 @@ def recognise(checkpoint: Checkpoint) -> str:
         if not mismatch(model, map_names(model, checkpoint.tensors)):
             return name
     raise UserError(
-        f"{checkpoint.path}: the weights are of none of the models {', '.join(model_names())}; name one with --model"
+        f"{checkpoint.path}: the weights are of none of the models {', '.join(model_names())} "
+        "in their default configuration; name it with --model"
     )
 
 

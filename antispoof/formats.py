@@ -38,7 +38,15 @@ class Format:
 
 FORMATS = (
     Format("torch", SUFFIXES, "", "runtimes.eager", "wherever PyTorch runs", "eager", 1e-4),
-    Format("onnx", (".onnx",), "onnx", "runtimes.ort", "Linux, macOS, Windows, Android, iOS, browsers", "onnx", 1e-4),
+    Format(
+        "onnx",
+        (".onnx",),
+        "onnx",
+        "runtimes.ort",
+        "Linux, macOS, Windows, Android, iOS, browsers",
+        "onnx",
+        1e-4,
+    ),
 )
 
 

@@ -225,12 +225,16 @@ class _Reader:
         return Output(labels=tuple(labels), **text)
 
     def calibration(self, facts: Mapping[str, Any]) -> Calibration:
-        return Calibration(self.number(facts, "scale"), self.number(facts, "offset"), self.get(facts, "data", str))
+        return Calibration(
+            self.number(facts, "scale"), self.number(facts, "offset"), self.get(facts, "data", str)
+        )
 
     def threshold(self, facts: Any) -> Threshold:
         if not isinstance(facts, dict):
             raise self.fail("'thresholds' holds something that is no object")
-        return Threshold(self.get(facts, "name", str), self.number(facts, "score"), self.get(facts, "data", str))
+        return Threshold(
+            self.get(facts, "name", str), self.number(facts, "score"), self.get(facts, "data", str)
+        )
 
     def parity(self, facts: Mapping[str, Any]) -> Parity:
         return Parity(
@@ -242,7 +246,9 @@ class _Reader:
         )
 
     def file(self, facts: Mapping[str, Any]) -> File:
-        return File(self.get(facts, "name", str), self.get(facts, "bytes", int), self.get(facts, "sha256", str))
+        return File(
+            self.get(facts, "name", str), self.get(facts, "bytes", int), self.get(facts, "sha256", str)
+        )
 
     def check(self, manifest: Manifest) -> None:
         """Refuses what this version cannot honour: another rate, rule, type or polarity."""

@@ -88,12 +88,16 @@ def load_pretrained(checkpoint: str | None = None, model: str | None = None, **o
     if checkpoint == "official":
         download = OFFICIAL.get(model)
         if download is None:
-            raise UserError(f"no official weights of {model} are known; there are some of {', '.join(sorted(OFFICIAL))}")
+            raise UserError(
+                f"no official weights of {model} are known; there are some of {', '.join(sorted(OFFICIAL))}"
+            )
         load_weights(detector, read_checkpoint(fetch(download)))
         return Weights(detector.eval(), download.url, download.licence)
     path = bundled_path(model)
     if path is None:
-        raise UserError(f"no weights of {model} ship with this package; give --checkpoint FILE, official or random")
+        raise UserError(
+            f"no weights of {model} ship with this package; give --checkpoint FILE, official or random"
+        )
     content = read_checkpoint(path)
     load_weights(detector, content)
     return Weights(detector.eval(), f"bundled {path.name}", content.metadata.get("licence", "MIT"))
@@ -120,9 +124,13 @@ def fetch(download: Download) -> Path:
             content = response.read(MAX_DOWNLOAD_BYTES)
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise UserError(f"could not download {download.url} ({reason}); fetch it elsewhere and give its path") from error
+        raise UserError(
+            f"could not download {download.url} ({reason}); fetch it elsewhere and give its path"
+        ) from error
     if hashlib.sha256(content).hexdigest() != download.sha256:
-        raise UserError(f"{download.url} is no longer the file it was: its sha256 differs, so it was not used")
+        raise UserError(
+            f"{download.url} is no longer the file it was: its sha256 differs, so it was not used"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     partial.write_bytes(content)

@@ -1,0 +1,1 @@
+"""Measures detectors: accuracy, latency, memory."""

@@ -1,0 +1,1 @@
+"""Exports detectors to the formats of phones, servers and browsers."""

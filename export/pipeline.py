@@ -1,10 +1,10 @@
 """What all exporters do around their conversion: take weights, verify the file, put it in place.
 
-    1. take the weights and freeze the network (`antispoof.pretrained`, `export.graph`)
-    2. convert, which each exporter does itself
-    3. write the file and its manifest where nobody looks for them yet
-    4. open the file with its runtime and compare its scores with PyTorch's, on speech
-    5. move both into place, or leave nothing behind
+1. take the weights and freeze the network (`antispoof.pretrained`, `export.graph`)
+2. convert, which each exporter does itself
+3. write the file and its manifest where nobody looks for them yet
+4. open the file with its runtime and compare its scores with PyTorch's, on speech
+5. move both into place, or leave nothing behind
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
-import os
 import platform
 import shutil
 import sys
@@ -62,7 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="weights: a file, 'official' (the authors', downloaded once) or 'random' (default: bundled)",
     )
-    parser.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="folder to write to (default out)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out"), metavar="DIR", help="folder to write to (default out)"
+    )
     parser.add_argument("--name", help="name of the file, without its ending (default: the model's)")
     parser.add_argument(
         "--set",
@@ -72,12 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="a field of the model's configuration, its value as JSON or plain text; may be repeated",
     )
-    parser.add_argument("--wavlm", metavar="SIZE", help="large, base-plus, tiny or a folder: short for --set wavlm=SIZE")
+    parser.add_argument(
+        "--wavlm", metavar="SIZE", help="large, base-plus, tiny or a folder: short for --set wavlm=SIZE"
+    )
     parser.add_argument(
         "--verify-audio",
         type=Path,
         metavar="DIR",
-        help=f"compare scores on up to {PARITY_CLIPS} clips found below DIR (default: generated speech-like signals)",
+        help=f"compare scores on up to {PARITY_CLIPS} clips below DIR (default: generated speech-like ones)",
     )
     parser.add_argument("--force", action="store_true", help="replace a file that exists")
 
@@ -149,18 +152,20 @@ def export(
                 f"{comparison.candidate_score:.6f} instead of {comparison.reference_score:.6f} "
                 f"(allowed: {row.tolerance:g}); nothing was written"
             )
-        parity = Parity("PyTorch, eager, float32", len(clips), clips_name, comparison.max_difference, row.tolerance)
+        parity = Parity(
+            "PyTorch, eager, float32", len(clips), clips_name, comparison.max_difference, row.tolerance
+        )
         manifest = replace(manifest, parity=parity)
         manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
         # The manifest first: a file never stands beside the manifest of another for lack of its own.
-        os.replace(manifest_path(path), manifest_path(target))
-        os.replace(path, target)
+        manifest_path(path).replace(manifest_path(target))
+        path.replace(target)
     return Exported(target, manifest, comparison)
 
 
 @contextmanager
 def _partial_folder(out: Path) -> Iterator[Path]:
-    """Gives a folder inside ``out`` that is gone afterwards, and ``out`` with it where it was made in vain."""
+    """Gives a folder inside ``out`` that is gone afterwards, as is an ``out`` that was made in vain."""
     made = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -210,26 +215,32 @@ def parity_clips(audio: Path | None, samples: int) -> tuple[np.ndarray, str]:
         UserError: There is no audio below the folder, or none that can be read.
     """
     if audio is None:
-        return speech_like_batch(PARITY_CLIPS, samples), "generated speech-like signals"
+        return speech_like_batch(PARITY_CLIPS, samples), f"{PARITY_CLIPS} generated speech-like clips"
     if not audio.is_dir():
         raise UserError(f"{audio}: no such folder of audio")
     files = sorted(path for path in audio.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
     if not files:
         raise UserError(f"{audio}: no {' or '.join(AUDIO_SUFFIXES)} files in it")
-    spread = [files[i * len(files) // min(PARITY_CLIPS, len(files))] for i in range(min(PARITY_CLIPS, len(files)))]
-    return np.stack([fit_length(load_audio(path), samples) for path in spread]), f"{len(spread)} clips of {audio.name}"
+    spread = [
+        files[i * len(files) // min(PARITY_CLIPS, len(files))] for i in range(min(PARITY_CLIPS, len(files)))
+    ]
+    return np.stack(
+        [fit_length(load_audio(path), samples) for path in spread]
+    ), f"{len(spread)} clips of {audio.name}"
 
 
 def print_table(exported: Exported, rows: dict[str, str]) -> None:
     """Prints what was written and how it compares, one fact a line."""
     parity = exported.manifest.parity
-    assert parity is not None and exported.manifest.file is not None
+    file = exported.manifest.file
+    assert parity is not None
+    assert file is not None
     facts = {
         "file": str(exported.path),
         "model": f"{exported.manifest.model}, weights: {exported.manifest.weights}",
-        "size": f"{exported.manifest.file.bytes / 1024:.1f} KiB",
+        "size": f"{file.bytes / 1024:.1f} KiB",
         **rows,
-        "parity": f"{parity.max_difference:.1e} at most on {parity.clips} clips (allowed {parity.tolerance:.0e})",
+        "parity": f"{parity.max_difference:.1e} at most on {parity.audio} (allowed {parity.tolerance:.0e})",
     }
     width = max(map(len, facts))
     for name, value in facts.items():

@@ -27,7 +27,9 @@ def build_parser() -> argparse.ArgumentParser:
         prog="to_onnx.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
-    parser.add_argument("--opset", type=int, default=onnx_file.DEFAULT_OPSET, help="ONNX operator set (default 18)")
+    parser.add_argument(
+        "--opset", type=int, default=onnx_file.DEFAULT_OPSET, help="ONNX operator set (default 18)"
+    )
     parser.add_argument("--dynamic-batch", action="store_true", help="let one run score any number of clips")
     return parser
 
@@ -36,7 +38,9 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command."""
     args = build_parser().parse_args(argv)
     if args.opset not in onnx_file.OPSETS:
-        raise UserError(f"--opset takes {onnx_file.OPSETS.start} to {onnx_file.OPSETS.stop - 1}, not {args.opset}")
+        raise UserError(
+            f"--opset takes {onnx_file.OPSETS.start} to {onnx_file.OPSETS.stop - 1}, not {args.opset}"
+        )
     counted: dict[str, int] = {}
 
     def convert(graph: ScoreGraph, manifest: Manifest) -> bytes:

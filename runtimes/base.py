@@ -39,7 +39,11 @@ class Runtime(ABC):
         batch = self.input.batch
         if batch is None or batch == len(waveforms):
             return self._finite(self._run(np.ascontiguousarray(waveforms)))
-        return self._finite(np.concatenate([self._run_padded(waveforms[i : i + batch]) for i in range(0, len(waveforms), batch)]))
+        return self._finite(
+            np.concatenate(
+                [self._run_padded(waveforms[i : i + batch]) for i in range(0, len(waveforms), batch)]
+            )
+        )
 
     @abstractmethod
     def _run(self, waveforms: np.ndarray) -> np.ndarray:
@@ -48,17 +52,25 @@ class Runtime(ABC):
     def _run_padded(self, waveforms: np.ndarray) -> np.ndarray:
         assert self.input.batch is not None
         missing = self.input.batch - len(waveforms)
-        padded = np.concatenate([waveforms, np.zeros((missing, self.input.samples), np.float32)]) if missing else waveforms
+        padded = (
+            np.concatenate([waveforms, np.zeros((missing, self.input.samples), np.float32)])
+            if missing
+            else waveforms
+        )
         return self._run(np.ascontiguousarray(padded))[: len(waveforms)]
 
     def _check(self, waveforms: np.ndarray) -> None:
         if not isinstance(waveforms, np.ndarray) or waveforms.dtype != np.float32 or waveforms.ndim != 2:
-            found = f"{waveforms.dtype} {waveforms.shape}" if isinstance(waveforms, np.ndarray) else type(waveforms).__name__
+            found = (
+                f"{waveforms.dtype} {waveforms.shape}"
+                if isinstance(waveforms, np.ndarray)
+                else type(waveforms).__name__
+            )
             raise UserError(f"{self.path.name} takes a float32 array (batch, samples), got {found}")
         if waveforms.shape[1] != self.input.samples or not len(waveforms):
             raise UserError(
-                f"{self.path.name} takes clips of {self.input.samples} samples, got {waveforms.shape}: its graph "
-                "is made for that length and silently wrong on others; use fit_length"
+                f"{self.path.name} takes clips of {self.input.samples} samples, got {waveforms.shape}: its "
+                "graph is made for that length and silently wrong on others; use fit_length"
             )
         if not np.isfinite(waveforms).all():
             raise UserError(f"{self.path.name}: the waveform holds NaN or infinite samples")

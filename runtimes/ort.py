@@ -29,7 +29,9 @@ class OrtRuntime(Runtime):
         return self.session.run([self.manifest.output.name], {self.input.name: waveforms})[0]
 
 
-def open_session(content: bytes, *, threads: int, providers: Sequence[str] = ("CPUExecutionProvider",)) -> Any:
+def open_session(
+    content: bytes, *, threads: int, providers: Sequence[str] = ("CPUExecutionProvider",)
+) -> Any:
     """Returns a session for the bytes of an ONNX file, with threads and providers as told.
 
     From bytes and not from a path, so that what runs is what was checked, and so that a file
@@ -73,8 +75,12 @@ def open_runtime(path: Path, *, threads: int, providers: Sequence[str]) -> OrtRu
 
 def _check_signature(session: Any, manifest: Manifest, path: Path) -> None:
     """Refuses a graph whose input or output is not what the manifest promises."""
-    inputs = [(x.name, x.type, [d if isinstance(d, int) else None for d in x.shape]) for x in session.get_inputs()]
-    outputs = [(x.name, x.type, [d if isinstance(d, int) else None for d in x.shape]) for x in session.get_outputs()]
+    inputs = [
+        (x.name, x.type, [d if isinstance(d, int) else None for d in x.shape]) for x in session.get_inputs()
+    ]
+    outputs = [
+        (x.name, x.type, [d if isinstance(d, int) else None for d in x.shape]) for x in session.get_outputs()
+    ]
     wanted_input = (manifest.input.name, "tensor(float)", [manifest.input.batch, manifest.input.samples])
     wanted_output = (manifest.output.name, "tensor(float)", [manifest.input.batch])
     for kind, found, wanted in (("input", inputs, wanted_input), ("output", outputs, wanted_output)):

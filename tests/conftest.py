@@ -27,7 +27,9 @@ def shared() -> Path:
     """The folder of real clips, public checkpoints and published scores; skips where there is none."""
     folder = Path(os.environ.get("ANTISPOOF_SHARED", REPOSITORY.parent / "shared"))
     if not (folder / "audio" / "manifest.tsv").is_file():
-        pytest.skip(f"needs the shared audio and weights (ANTISPOOF_SHARED or {folder.name}/ beside the checkout)")
+        pytest.skip(
+            f"needs the shared audio and weights (ANTISPOOF_SHARED or {folder.name}/ beside the checkout)"
+        )
     return folder
 
 
@@ -44,5 +46,7 @@ def speech_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of three speech-like WAV files: shorter than a clip, as long, and longer."""
     folder = tmp_path_factory.mktemp("speech")
     for seed, seconds in enumerate((1.5, 4.0375, 6.0)):
-        soundfile.write(folder / f"clip{seed}.wav", speech_like(seed, int(seconds * SAMPLE_RATE)), SAMPLE_RATE)
+        soundfile.write(
+            folder / f"clip{seed}.wav", speech_like(seed, int(seconds * SAMPLE_RATE)), SAMPLE_RATE
+        )
     return folder

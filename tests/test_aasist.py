@@ -29,7 +29,11 @@ def oracle_rows(shared: Path, model: str) -> list[tuple[Path, float, float]]:
     column = model.replace("-", "_")
     with (shared / "oracles" / "aasist-scores.dev.tsv").open(encoding="utf-8") as file:
         return [
-            (shared / "audio" / row["path"], float(row[f"{column}_logit_spoof"]), float(row[f"{column}_logit_bonafide"]))
+            (
+                shared / "audio" / row["path"],
+                float(row[f"{column}_logit_spoof"]),
+                float(row[f"{column}_logit_bonafide"]),
+            )
             for row in csv.DictReader(file, delimiter="\t")
         ]
 
@@ -41,7 +45,9 @@ def test_parameters_are_the_published_ones_less_the_dead(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(CHECKPOINTS))
-def test_public_checkpoints_hold_the_live_weights_and_the_dead_and_nothing_else(name: str, shared: Path) -> None:
+def test_public_checkpoints_hold_the_live_weights_and_the_dead_and_nothing_else(
+    name: str, shared: Path
+) -> None:
     checkpoint = read_checkpoint(shared / "weights" / CHECKPOINTS[name])
     model = create_model(name)
     dropped = set(checkpoint.tensors) - {

@@ -24,7 +24,11 @@ def test_packages_resolve_inside_the_repository(package: str) -> None:
 def test_imports_go_down_only() -> None:
     program = "import sys; from importlinter.cli import lint_imports_command as run; sys.exit(run())"
     done = subprocess.run(
-        [sys.executable, "-c", program, "--no-cache"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, "--no-cache"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -38,7 +42,9 @@ def test_modules_say_what_they_are(path: Path) -> None:
 
 def test_the_readme_names_every_command() -> None:
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    commands = [path for path in SOURCES if re.search(r"^if __name__ == .__main__.:", path.read_text(), re.MULTILINE)]
+    commands = [
+        path for path in SOURCES if re.search(r"^if __name__ == .__main__.:", path.read_text(), re.MULTILINE)
+    ]
     missing = [
         str(path.relative_to(REPOSITORY))
         for path in commands

@@ -143,7 +143,9 @@ def test_what_is_no_checkpoint_file_is_refused(name: str, tmp_path: Path) -> Non
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(cut=st.integers(0, 4000), flips=st.lists(st.tuples(st.integers(0, 4000), st.integers(1, 255)), max_size=6))
+@given(
+    cut=st.integers(0, 4000), flips=st.lists(st.tuples(st.integers(0, 4000), st.integers(1, 255)), max_size=6)
+)
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_damaged_files_are_read_or_refused_and_never_crash(
     suffix: str, cut: int, flips: list[tuple[int, int]], tmp_path: Path

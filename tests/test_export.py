@@ -44,7 +44,9 @@ def test_every_model_exports_and_scores_like_pytorch_in_any_batch(name: str, tmp
     expected = reference.score(clips)
     runtime = load(path)
     for batch in (1, 3, 8):
-        np.testing.assert_allclose(runtime.score(clips[:batch]), expected[:batch], atol=PARITY_TOLERANCE, rtol=0)
+        np.testing.assert_allclose(
+            runtime.score(clips[:batch]), expected[:batch], atol=PARITY_TOLERANCE, rtol=0
+        )
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     assert not BANNED & set(onnx_file.operations(model))
@@ -78,7 +80,16 @@ def test_the_file_knows_what_its_manifest_knows(exported_model: Path) -> None:
 
 @pytest.mark.parametrize("opset", [onnx_file.OPSETS.start, onnx_file.OPSETS.stop - 1])
 def test_opset_is_what_was_asked_for(opset: int, tmp_path: Path) -> None:
-    flags = ["--checkpoint", "random", "--set", "clip_samples=16000", "--opset", str(opset), "--out", str(tmp_path)]
+    flags = [
+        "--checkpoint",
+        "random",
+        "--set",
+        "clip_samples=16000",
+        "--opset",
+        str(opset),
+        "--out",
+        str(tmp_path),
+    ]
     assert to_onnx.main(["--model", "aasist-l", *flags]) == 0
     assert [entry.version for entry in onnx.load(tmp_path / "aasist-l.onnx").opset_import] == [opset]
 
@@ -106,7 +117,16 @@ def test_a_file_that_scores_otherwise_is_refused_and_leaves_nothing(
 def test_nothing_is_overwritten_unless_forced(tmp_path: Path) -> None:
     target = tmp_path / "aasist-l.onnx"
     target.write_text("mine")
-    flags = ["--model", "aasist-l", "--checkpoint", "random", "--set", "clip_samples=16000", "--out", str(tmp_path)]
+    flags = [
+        "--model",
+        "aasist-l",
+        "--checkpoint",
+        "random",
+        "--set",
+        "clip_samples=16000",
+        "--out",
+        str(tmp_path),
+    ]
     with pytest.raises(UserError, match="--force"):
         to_onnx.main(flags)
     assert target.read_text() == "mine"
@@ -117,7 +137,16 @@ def test_nothing_is_overwritten_unless_forced(tmp_path: Path) -> None:
 def test_speech_of_the_users_own_verifies_the_file(
     tmp_path: Path, speech_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["--model", "aasist-l", "--checkpoint", "random", "--set", "clip_samples=16000", "--out", str(tmp_path)]
+    flags = [
+        "--model",
+        "aasist-l",
+        "--checkpoint",
+        "random",
+        "--set",
+        "clip_samples=16000",
+        "--out",
+        str(tmp_path),
+    ]
     assert to_onnx.main([*flags, "--verify-audio", str(speech_folder)]) == 0
     parity = read_manifest(tmp_path / "aasist-l.onnx").parity
     assert parity is not None

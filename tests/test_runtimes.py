@@ -122,9 +122,17 @@ def test_a_manifest_that_lies_is_caught(lie: str, exported_model: Path, tmp_path
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "not JSON"), (b"[]", "list"), (b"\xff\xfe", "not JSON"), (b"[" * 100_000, "not JSON"), (b" " * 2_000_000, "larger")],
+    [
+        (b"", "not JSON"),
+        (b"[]", "list"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b" " * 2_000_000, "larger"),
+    ],
 )
-def test_what_is_no_manifest_is_refused(content: bytes, message: str, exported_model: Path, tmp_path: Path) -> None:
+def test_what_is_no_manifest_is_refused(
+    content: bytes, message: str, exported_model: Path, tmp_path: Path
+) -> None:
     path = copy_of(exported_model, tmp_path)
     manifest_path(path).write_bytes(content)
     with pytest.raises(UserError, match=message):
@@ -179,7 +187,9 @@ def test_a_model_cannot_pull_in_another_file(exported_model: Path, tmp_path: Pat
         ({"providers": ["TpuExecutionProvider"]}, "no TpuExecutionProvider"),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, Any], message: str, exported_model: Path) -> None:
+def test_arguments_that_do_not_fit_are_refused(
+    arguments: dict[str, Any], message: str, exported_model: Path
+) -> None:
     with pytest.raises(UserError, match=message):
         load(exported_model, **arguments)
 

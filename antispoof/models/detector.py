@@ -76,7 +76,8 @@ def freeze(model: nn.Module) -> None:
     model.eval()
     with torch.no_grad():
         for module in reversed(list(model.modules())):
-            if module is not model and callable(getattr(module, "freeze", None)):
-                module.freeze()
+            own_freeze = getattr(module, "freeze", None)
+            if module is not model and callable(own_freeze):
+                own_freeze()
     for parameter in model.parameters():
         parameter.requires_grad_(False)

@@ -44,7 +44,7 @@ class NodeProjection(nn.Module):
         """Adds both biases into one."""
         if self.own.bias is not None:
             self.gathered.bias.add_(self.own.bias)
-            self.own.bias = None
+            self.own.register_parameter("bias", None)
 
     def scale(self, factor: Tensor, shift: Tensor) -> None:
         """Applies ``factor * y + shift``, each ``(out,)``, to what the projection returns."""
@@ -57,7 +57,8 @@ class NodeProjection(nn.Module):
 
 def fold_batch_norm(norm: nn.BatchNorm1d, projection: NodeProjection) -> None:
     """Folds ``norm``, in its eval form, into the projection in front of it."""
-    assert norm.running_var is not None and norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.running_mean is not None
     factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     projection.scale(factor, norm.bias - norm.running_mean * factor)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import fusion
 
-from antispoof.models.layers.sinc import SincConv
+from antispoof.models.layers.sinc import LearnableSincConv, SincConv
 
 # Self-normalising networks, arXiv 1706.02515, eq. 14: selu(x) = SELU_SCALE * elu(x, SELU_ALPHA)
 SELU_ALPHA = 1.6732632423543772
@@ -54,11 +54,14 @@ class ResidualBlock(nn.Module):
 class WaveformEncoder(nn.Module):
     """Waveform to a map of ``channels[-1]`` features over 23 bands and about 7 frames a second."""
 
-    def __init__(self, sinc_bands: int, sinc_taps: int, channels: Sequence[int]) -> None:
+    def __init__(
+        self, sinc_bands: int, sinc_taps: int, channels: Sequence[int], learnable_sinc: bool = False
+    ) -> None:
         super().__init__()
         # The pooling below reads whole groups of three bands; bands beyond the last group are dead.
         self.bands = sinc_bands // 3
-        self.sinc = SincConv(sinc_bands, sinc_taps, bands_used=3 * self.bands)
+        sinc = LearnableSincConv if learnable_sinc else SincConv
+        self.sinc = sinc(sinc_bands, sinc_taps, bands_used=3 * self.bands)
         self.pool = nn.MaxPool2d(3)
         self.norm = nn.BatchNorm2d(1)
         self.activation = nn.SELU()
@@ -67,7 +70,7 @@ class WaveformEncoder(nn.Module):
 
     def frames(self, samples: int) -> int:
         """Returns how many frames come out of ``samples``."""
-        frames = (samples - self.sinc.filters.shape[-1] + 1) // 3
+        frames = (samples - self.sinc.taps + 1) // 3
         for _ in self.blocks:
             frames //= 3
         return frames

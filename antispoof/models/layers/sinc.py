@@ -1,7 +1,8 @@
 """Sinc filter bank: windowed ideal band-pass filters on the raw waveform.
 
 Ravanelli and Bengio, "Speaker recognition from raw waveform with SincNet", arXiv 1808.00158, eq. 4
-to 8; spaced on the mel scale and kept constant as in RawNet2 and AASIST (arXiv 2110.01200, sec. 2.1).
+to 8; spaced on the mel scale, and either constant as in RawNet2 and AASIST (arXiv 2110.01200, sec.
+2.1) or with band edges that training moves, as in SincNet itself.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ def band_pass_filters(low_hz: Tensor, high_hz: Tensor, taps: int) -> Tensor:
         high_hz: Upper band edges ``(bands,)`` in Hz.
         taps: Filter length, odd, so that the filters are symmetric.
     """
-    like = {"dtype": low_hz.dtype, "device": low_hz.device}
-    time = torch.arange(taps, **like) - (taps - 1) / 2  # in samples
-    window = torch.hamming_window(taps, periodic=False, **like)
+    dtype, device = low_hz.dtype, low_hz.device
+    time = torch.arange(taps, dtype=dtype, device=device) - (taps - 1) / 2  # in samples
+    window = torch.hamming_window(taps, periodic=False, dtype=dtype, device=device)
 
     def low_pass(cutoff_hz: Tensor) -> Tensor:
         cutoff = 2 * cutoff_hz[:, None] / SAMPLE_RATE  # as a share of the Nyquist frequency
@@ -52,6 +53,7 @@ class SincConv(nn.Module):
     def __init__(self, bands: int = 70, taps: int = 129, bands_used: int | None = None) -> None:
         """Builds the bank; ``bands_used`` keeps the lowest bands where the rest is never read."""
         super().__init__()
+        self.taps = taps
         edges = torch.from_numpy(mel_band_edges(bands))  # float64, rounded once at the end
         filters = band_pass_filters(edges[:-1], edges[1:], taps)
         self.register_buffer("filters", filters[:bands_used].float(), persistent=False)
@@ -59,3 +61,39 @@ class SincConv(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """Returns ``(batch, bands, samples - taps + 1)`` for ``waveform (batch, samples)``."""
         return F.conv1d(waveform.unsqueeze(1), self.filters)
+
+
+class LearnableSincConv(nn.Module):
+    """Filters a waveform with a sinc bank whose band edges are learned.
+
+    The edges start where those of `SincConv` are. They are kept in kHz, so that a step of an optimiser
+    that suits the other layers moves them too, and any value stands for a band: signs are dropped and
+    edges end at the Nyquist frequency.
+    """
+
+    filters: Tensor | None  # (bands, 1, taps), once frozen
+
+    def __init__(self, bands: int = 70, taps: int = 129, bands_used: int | None = None) -> None:
+        """Builds the bank; ``bands_used`` keeps the lowest bands where the rest is never read."""
+        super().__init__()
+        self.taps = taps
+        edges = torch.from_numpy(mel_band_edges(bands)) / 1000
+        self.low_khz = nn.Parameter(edges[:-1][:bands_used].float())
+        self.width_khz = nn.Parameter(edges.diff()[:bands_used].float())
+        self.register_buffer("filters", None, persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Returns ``(batch, bands, samples - taps + 1)`` for ``waveform (batch, samples)``."""
+        filters = self._current_filters() if self.filters is None else self.filters
+        return F.conv1d(waveform.unsqueeze(1), filters)
+
+    def freeze(self) -> None:
+        """Makes the filters constant as training left them."""
+        if self.filters is None:
+            self.filters = self._current_filters()
+            del self.low_khz, self.width_khz
+
+    def _current_filters(self) -> Tensor:
+        low = 1000 * self.low_khz.abs()
+        high = (low + 1000 * self.width_khz.abs()).clamp(max=SAMPLE_RATE / 2)
+        return band_pass_filters(low.clamp(max=SAMPLE_RATE / 2), high, self.taps)
