@@ -129,9 +129,26 @@ def manifest_path(path: str | os.PathLike[str]) -> Path:
     return path.with_name(path.name + SUFFIX)
 
 
-def describe_file(path: str | os.PathLike[str], content: bytes) -> File:
+def describe_content(path: str | os.PathLike[str], content: bytes) -> File:
     """Returns the entry that binds a manifest to a file of this content."""
     return File(Path(path).name, len(content), hashlib.sha256(content).hexdigest())
+
+
+def describe_file(path: str | os.PathLike[str]) -> File:
+    """Returns the entry that binds a manifest to a file, or to a folder that stands for one (``.mlpackage``).
+
+    A folder's sha256 is that of the sorted lines ``sha256  relative/path`` of its files.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return describe_content(path, path.read_bytes())
+    inside = sorted(file for file in path.rglob("*") if file.is_file())
+    lines = [
+        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(path).as_posix()}\n"
+        for file in inside
+    ]
+    total = sum(file.stat().st_size for file in inside)
+    return File(path.name, total, hashlib.sha256("".join(lines).encode()).hexdigest())
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Manifest:
@@ -276,15 +293,20 @@ def _kind_name(kind: type | tuple[type, ...]) -> str:
     return "a number" if isinstance(kind, tuple) else names[kind]
 
 
-def check_file(manifest: Manifest, path: str | os.PathLike[str], content: bytes) -> None:
-    """Refuses a file that is not, byte for byte, the one that the manifest was written for.
+def check_file(manifest: Manifest, path: str | os.PathLike[str], content: bytes | None = None) -> None:
+    """Refuses a file or folder that is not, byte for byte, the one that the manifest was written for.
+
+    Args:
+        manifest: The manifest that lies beside it.
+        path: The file or folder.
+        content: The file's bytes, where they were read already and will be what runs.
 
     Raises:
         UserError: The manifest names no file, or its size or sha256 differ.
     """
     if manifest.file is None:
         raise UserError(f"{path}: its manifest names no file; export the model again")
-    actual = describe_file(path, content)
+    actual = describe_file(path) if content is None else describe_content(path, content)
     if actual.bytes != manifest.file.bytes:
         raise UserError(f"{path}: {actual.bytes} bytes long where its manifest says {manifest.file.bytes}")
     if actual.sha256 != manifest.file.sha256:

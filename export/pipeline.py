@@ -40,8 +40,8 @@ from runtimes.compare import Comparison, compare
 from runtimes.eager import EagerRuntime
 
 PARITY_CLIPS = 8
-# Returns the file's bytes, given the frozen graph and the manifest to embed.
-Converter = Callable[[ScoreGraph, Manifest], bytes]
+# Writes the frozen graph, with the manifest's facts inside, to a path that does not exist yet.
+Converter = Callable[[ScoreGraph, Manifest, Path], None]
 
 
 @dataclass(frozen=True)
@@ -138,11 +138,10 @@ def export(
     clips, clips_name = parity_clips(audio, weights.detector.clip_samples)
     graph = ScoreGraph(weights.detector)
     manifest = describe(weights, row, batch=batch, precision=precision, recipe=recipe)
-    content = convert(graph, manifest)
     with _partial_folder(out) as folder:
         path = folder / target.name
-        path.write_bytes(content)
-        manifest = replace(manifest, file=describe_file(path, content))
+        convert(graph, manifest, path)
+        manifest = replace(manifest, file=describe_file(path))
         manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
         reference = EagerRuntime(weights.detector, Path(weights.detector.name))
         comparison = compare(reference, load(path), clips)
@@ -159,6 +158,8 @@ def export(
         manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
         # The manifest first: a file never stands beside the manifest of another for lack of its own.
         manifest_path(path).replace(manifest_path(target))
+        if target.is_dir():
+            target.rename(folder / "replaced")  # a folder cannot be renamed onto another
         path.replace(target)
     return Exported(target, manifest, comparison)
 

@@ -11,6 +11,7 @@ the file, run by ONNX Runtime, are not those of PyTorch.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from antispoof.errors import UserError, run
@@ -43,10 +44,10 @@ def main(argv: list[str] | None = None) -> int:
         )
     counted: dict[str, int] = {}
 
-    def convert(graph: ScoreGraph, manifest: Manifest) -> bytes:
+    def convert(graph: ScoreGraph, manifest: Manifest, path: Path) -> None:
         model: Any = onnx_file.convert(graph, opset=args.opset, dynamic_batch=args.dynamic_batch)
         counted.update(onnx_file.operations(model))
-        return onnx_file.embed(model, manifest)
+        path.write_bytes(onnx_file.embed(model, manifest))
 
     exported = export(
         take_weights(args),

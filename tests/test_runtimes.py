@@ -159,7 +159,7 @@ def test_a_damaged_model_with_an_honest_manifest_gets_one_line(exported_model: P
     path = copy_of(exported_model, tmp_path)
     path.write_bytes(path.read_bytes()[:1000])
     facts = json.loads(manifest_path(path).read_text())
-    entry = describe_file(path, path.read_bytes())
+    entry = describe_file(path)
     facts["file"] = {"name": entry.name, "bytes": entry.bytes, "sha256": entry.sha256}
     manifest_path(path).write_text(json.dumps(facts))
     with pytest.raises(UserError, match="not an ONNX model") as error:
@@ -172,7 +172,7 @@ def test_a_model_cannot_pull_in_another_file(exported_model: Path, tmp_path: Pat
     model = onnx.load(path)
     onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     facts = json.loads(manifest_path(path).read_text())
-    entry = describe_file(path, path.read_bytes())
+    entry = describe_file(path)
     facts["file"] = {"name": entry.name, "bytes": entry.bytes, "sha256": entry.sha256}
     manifest_path(path).write_text(json.dumps(facts))
     with pytest.raises(UserError, match="not an ONNX model"):
