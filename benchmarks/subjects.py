@@ -1,0 +1,116 @@
+"""Opens what is to be timed: an exported file, a checkpoint, or somebody else's ONNX file."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from antispoof.audio import CLIP_SAMPLES
+from antispoof.errors import UserError
+from antispoof.formats import format_of
+from antispoof.manifest import Manifest, manifest_path
+from runtimes import load
+from runtimes.ort import open_session
+
+# The library that runs a format. A worker imports it before it measures memory, so that what a model
+# needs is not mixed up with what its library needs.
+LIBRARIES = {"torch": "torch", "onnx": "onnxruntime"}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that is open and ready to be timed.
+
+    Attributes:
+        run: Takes an input of ``shape`` and computes; nothing else happens in it.
+        score: The number to show for the first clip, taken from what ``run`` returned.
+        shape: Of the input; its last axis is time.
+        facts: What the results file says of it.
+    """
+
+    run: Callable[[np.ndarray], Any]
+    score: Callable[[Any], float]
+    shape: tuple[int, ...]
+    facts: dict[str, Any]
+
+
+def is_foreign(path: Path) -> bool:
+    """Tells whether a file is an ONNX file without manifest: not one of ours, timed all the same."""
+    return format_of(path).name == "onnx" and not manifest_path(path).exists()
+
+
+def import_library(path: Path) -> None:
+    """Imports the library that will run a file, as far as it is installed."""
+    name = LIBRARIES.get(format_of(path).name)
+    if name is not None:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            return  # opening the file says what to install
+
+
+def open_subject(path: Path, *, threads: int, model: str | None = None) -> Subject:
+    """Opens a file for timing.
+
+    Args:
+        path: An exported file, a checkpoint, or an ONNX file without manifest.
+        threads: How many threads one run may use.
+        model: The model's name, for a checkpoint that does not tell.
+
+    Raises:
+        UserError: The file cannot be opened, or has not one float32 input.
+    """
+    if is_foreign(path):
+        return _open_foreign(path, threads)
+    row = format_of(path)
+    runtime = load(path, threads=threads, model=model if row.name == "torch" else None)
+    facts = {
+        "format": row.name,
+        "manifest": runtime.manifest is not None,
+        **_origin(runtime.manifest),
+    }
+    shape = (runtime.input.batch or 1, runtime.input.samples)
+    # `_run`, without the checks of `score`: a foreign file's session is called as barely.
+    return Subject(runtime._run, lambda scores: float(scores[0]), shape, facts)
+
+
+def _origin(manifest: Manifest | None) -> dict[str, Any]:
+    if manifest is None:
+        return {}
+    keys = ("model", "precision", "recipe", "weights_sha256")
+    return {key: getattr(manifest, key) for key in keys}
+
+
+def _open_foreign(path: Path, threads: int) -> Subject:
+    try:
+        session = open_session(path.read_bytes(), threads=threads)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    name, shape = _foreign_input(session, path)
+    facts = {"format": "onnx", "manifest": False}
+    return Subject(lambda clips: session.run(None, {name: clips}), _foreign_score, shape, facts)
+
+
+def _foreign_input(session: Any, path: Path) -> tuple[str, tuple[int, ...]]:
+    """Returns name and shape of the input; free axes become 1, a free time axis the AASIST family's clip."""
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or inputs[0].type != "tensor(float)" or not inputs[0].shape:
+        found = ", ".join(f"{x.name}: {x.type} {x.shape}" for x in inputs)
+        raise UserError(
+            f"{path}: has no manifest, and not one float32 waveform as its input but {found or 'none'}"
+        )
+    *leading, samples = (size if isinstance(size, int) else None for size in inputs[0].shape)
+    return inputs[0].name, (*(size or 1 for size in leading), samples or CLIP_SAMPLES)
+
+
+def _foreign_score(outputs: list[np.ndarray]) -> float:
+    """Returns the last value of the smallest output: of logits the bona fide one, in the field's usual order.
+
+    For orientation only. An embedding, which some files return as well, is the larger output.
+    """
+    return float(np.ravel(min(outputs, key=np.size))[-1])
