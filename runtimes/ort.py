@@ -52,6 +52,9 @@ def open_session(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
+    # The pattern is one block for all activations, allocated beside those of the first run: AASIST-L
+    # peaks at 343 MiB with it and 206 without, in the same time.
+    options.enable_mem_pattern = False
     try:
         return onnxruntime.InferenceSession(content, options, providers=list(providers))
     except Exception as error:  # its exception types share no base but Exception

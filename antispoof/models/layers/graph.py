@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from antispoof.models.layers.primitives import ahead, is_equal, selu
+
 INPUT_DROPOUT = 0.2
 POOL_DROPOUT = 0.3
 
@@ -79,7 +81,6 @@ class GraphAttention(nn.Module):
         self.project = NodeProjection(in_features, out_features)
         self.norm: nn.Module = NodeBatchNorm(out_features)
         self.dropout = nn.Dropout(INPUT_DROPOUT)
-        self.activation = nn.SELU()
         nn.init.xavier_normal_(self.pair_weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,7 +88,7 @@ class GraphAttention(nn.Module):
         x = self.dropout(x)
         affinity = torch.tanh(self.pair(node_pairs(x))) @ self.pair_weight[:, 0]  # (batch, nodes, nodes)
         attention = torch.softmax(affinity / self.temperature, dim=-1)
-        return self.activation(self.norm(self.project(attention, x, x)))
+        return selu(self.norm(self.project(attention, x, x)))
 
     def freeze(self) -> None:
         """Folds the norm into the projection and the temperature into the affinity's weights."""
@@ -120,7 +121,6 @@ class HeterogeneousAttention(nn.Module):
         self.stack_project = NodeProjection(in_features, out_features)
         self.norm: nn.Module = NodeBatchNorm(out_features)
         self.dropout = nn.Dropout(INPUT_DROPOUT)
-        self.activation = nn.SELU()
         for weight in (*self.pair_weight, self.stack_weight):
             nn.init.xavier_normal_(weight)
 
@@ -136,7 +136,7 @@ class HeterogeneousAttention(nn.Module):
         x = torch.cat([self.embed_first(first), self.embed_second(second)], dim=1)
         x = self.dropout(x)
         new_stack = self.stack_project(self._stack_attention(x, stack), x, stack)
-        x = self.activation(self.norm(self.project(self._attention(x, n1, n2), x, x)))
+        x = selu(self.norm(self.project(self._attention(x, n1, n2), x, x)))
         return x[:, :n1], x[:, n1:], new_stack
 
     def _attention(self, x: Tensor, n1: int, n2: int) -> Tensor:
@@ -193,7 +193,7 @@ class GraphPool(nn.Module):
         score = torch.sigmoid(self.gate(self.dropout(x)))  # (batch, nodes, 1)
         rank = rank_descending(score)  # (batch, 1, nodes)
         kept = torch.arange(self.kept(x.shape[1]), dtype=x.dtype, device=x.device)[:, None]
-        return (rank == kept).to(x.dtype) @ (x * score)
+        return is_equal(rank, kept) @ (x * score)
 
 
 def rank_descending(score: Tensor) -> Tensor:
@@ -205,5 +205,5 @@ def rank_descending(score: Tensor) -> Tensor:
     nodes = score.shape[1]
     other = score.transpose(1, 2)
     earlier = torch.ones(nodes, nodes, dtype=torch.bool, device=score.device).triu(1)
-    ahead = (score > other) | ((score == other) & earlier)  # [row is ahead of column]
-    return ahead.to(score.dtype).sum(dim=1, keepdim=True)
+    # [row is ahead of column]
+    return ahead(score, other, earlier).sum(dim=1, keepdim=True)

@@ -94,6 +94,11 @@ class LearnableSincConv(nn.Module):
             del self.low_khz, self.width_khz
 
     def _current_filters(self) -> Tensor:
-        low = 1000 * self.low_khz.abs()
-        high = (low + 1000 * self.width_khz.abs()).clamp(max=SAMPLE_RATE / 2)
+        low = 1000 * _magnitude(self.low_khz)
+        high = (low + 1000 * _magnitude(self.width_khz)).clamp(max=SAMPLE_RATE / 2)
         return band_pass_filters(low.clamp(max=SAMPLE_RATE / 2), high, self.taps)
+
+
+def _magnitude(x: Tensor) -> Tensor:
+    """Returns ``abs(x)`` with a gradient at 0 too, where the lowest band starts."""
+    return torch.where(x < 0, -x, x)
