@@ -129,9 +129,10 @@ def export(
         UserError: The target exists and ``force`` is false, or there is no audio to verify on.
         CheckFailed: The file's scores are not PyTorch's. Nothing is left behind.
     """
-    target = out / f"{name or weights.detector.name}{row.suffixes[0]}"
-    if target.name != Path(target.name).name or not target.stem:
-        raise UserError(f"{name!r} is not a file name")
+    stem = weights.detector.name if name is None else name
+    if not stem or stem != Path(stem).name:
+        raise UserError(f"{stem!r} is not a file name")
+    target = out / f"{stem}{row.suffixes[0]}"
     if not force and (existing := [path for path in (target, manifest_path(target)) if path.exists()]):
         raise UserError(f"{existing[0]} exists; --force replaces it")
     keep_freed_memory()

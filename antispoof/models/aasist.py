@@ -22,18 +22,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from antispoof.audio import CLIP_SAMPLES
-from antispoof.models.detector import Detector, DetectorOutput
+from antispoof.models.detector import Config, Detector, DetectorOutput
 from antispoof.models.layers.graph import GraphAttention, GraphPool, HeterogeneousAttention
 from antispoof.models.layers.residual import WaveformEncoder, strongest
 from antispoof.models.registry import register
 
 
 @dataclass(frozen=True)
-class AasistConfig:
+class AasistConfig(Config):
     """Sizes of the network; the defaults are AASIST's."""
 
-    clip_samples: int = CLIP_SAMPLES
     sinc_bands: int = 70
     sinc_taps: int = 129
     channels: tuple[int, ...] = (32, 32, 64, 64, 64, 64)  # of the six residual blocks
@@ -114,6 +112,7 @@ class Aasist(Detector):
         self.clip_samples = config.clip_samples
         channels, (d1, d2) = config.channels[-1], config.graph_features
         self.encoder = WaveformEncoder(config.sinc_bands, config.sinc_taps, config.channels)
+        self.encoder.check_clip(config.clip_samples)
         self.spectral_position = nn.Parameter(torch.randn(1, self.encoder.bands, channels))
         self.spectral_attention = GraphAttention(channels, d1, config.graph_temperature)
         self.temporal_attention = GraphAttention(channels, d1, config.graph_temperature)

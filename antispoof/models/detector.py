@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
+from antispoof.audio import CLIP_SAMPLES
+from antispoof.errors import UserError
+
 SPOOF, BONAFIDE = 0, 1  # index of each class in the logits, the order of the ASVspoof baselines
 LABELS = ("spoof", "bonafide")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Base of every model's configuration: plain numbers, words and tuples of numbers.
+
+    Raises:
+        UserError: A field holds something of another kind, as a file or a command line may ask for.
+    """
+
+    clip_samples: int = CLIP_SAMPLES
+
+    def __post_init__(self) -> None:
+        """Checks each field against its annotation."""
+        for name, kind in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            parts, inner = (value, get_args(kind)[0]) if get_origin(kind) is tuple else ((value,), kind)
+            accepted = (int, float) if inner is float else inner
+            plain = isinstance(parts, tuple) and all(type(p) is bool for p in parts) == (inner is bool)
+            if not plain or not all(isinstance(part, accepted) for part in parts):
+                raise UserError(f"{name} is {value!r}, which is no {getattr(kind, '__name__', kind)}")
 
 
 class DetectorOutput(NamedTuple):
@@ -31,7 +56,7 @@ class Detector(nn.Module):
             They are dropped on loading; anything else unknown is an error.
     """
 
-    config: Any
+    config: Config
     clip_samples: int
     any_length: bool = False
     public_names: ClassVar[tuple[tuple[str, str], ...]] = ()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import fusion
 
+from antispoof.errors import UserError
 from antispoof.lowering import current_lowering
 from antispoof.models.layers.primitives import SELU_ALPHA, SELU_SCALE, selu
 from antispoof.models.layers.sinc import LearnableSincConv, SincConv
@@ -82,6 +83,16 @@ class WaveformEncoder(nn.Module):
         """Returns how many frames come out of ``samples``."""
         return self._columns(samples, len(self.blocks))
 
+    def check_clip(self, samples: int) -> None:
+        """Refuses clips too short to leave one frame.
+
+        Raises:
+            UserError: ``samples`` is less than that.
+        """
+        if self.frames(samples) < 1:
+            least = self.sinc.taps - 1 + 3 ** (len(self.blocks) + 1)
+            raise UserError(f"clip_samples is {samples}; the encoder needs at least {least}")
+
     def forward(self, waveform: Tensor) -> Tensor:
         """Returns ``(batch, channels, bands, frames)`` for ``waveform (batch, samples)``."""
         tiles = current_lowering().time_tiles
@@ -94,7 +105,7 @@ class WaveformEncoder(nn.Module):
         x = self.sinc(waveform).unsqueeze(2).abs()  # (batch, POOLED * bands, 1, samples')
         # Time first: with the bands as channels, all of them are pooled at once.
         x = F.max_pool2d(x, (1, POOLED))
-        x = x.view(len(x), self.bands, POOLED, -1).amax(2)
+        x = x.view(x.shape[0], self.bands, POOLED, -1).amax(2)
         return selu(self.norm(x.unsqueeze(1)))
 
     def _columns(self, samples: int, blocks: int) -> int:
@@ -128,4 +139,7 @@ class WaveformEncoder(nn.Module):
 
 def strongest(x: Tensor, dim: int) -> Tensor:
     """Returns the largest magnitude of ``x`` along ``dim``."""
+    if x.dim() == 4:
+        # With the channels last, as phones' runtimes keep maps and as callers want the nodes.
+        return torch.amax(torch.abs(x).permute(0, 2, 3, 1), dim=dim - 1).transpose(1, 2)
     return torch.amax(torch.abs(x), dim=dim)
