@@ -1,0 +1,140 @@
+"""LiteRT, formerly TensorFlow Lite, with its XNNPACK kernels for CPUs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from antispoof.errors import UserError, one_line
+from antispoof.manifest import Manifest, check_file, read_manifest
+from antispoof.native_log import silent_stderr
+from runtimes.base import Runtime
+
+DELEGATE = "DELEGATE"  # what the interpreter calls a piece of the graph that XNNPACK has taken over
+
+
+class LitertRuntime(Runtime):
+    """Scores with a LiteRT interpreter."""
+
+    def __init__(self, interpreter: Any, path: Path, manifest: Manifest) -> None:
+        self.interpreter = interpreter
+        self.path = path
+        self.manifest = manifest
+        self.input = manifest.input
+        self.input_index = interpreter.get_input_details()[0]["index"]
+        self.output_index = interpreter.get_output_details()[0]["index"]
+
+    def _run(self, waveforms: np.ndarray) -> np.ndarray:
+        self.interpreter.set_tensor(self.input_index, waveforms)
+        self.interpreter.invoke()
+        return self.interpreter.get_tensor(self.output_index)
+
+
+def open_interpreter(content: bytes, *, threads: int) -> Any:
+    """Returns an interpreter, ready to run, for the bytes of a TFLite file.
+
+    From bytes and not from a path, so that what runs is what was checked.
+
+    Raises:
+        UserError: ai-edge-litert is not installed, or the bytes are no model that it can run.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise UserError("ai-edge-litert is not installed: pip install 'antispoof[tflite]'") from error
+    _check_structure(content)
+    try:
+        with silent_stderr():
+            interpreter = Interpreter(model_content=content, num_threads=threads)
+            interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"not a TFLite model that LiteRT can run ({one_line(error)[:160]})") from error
+    return interpreter
+
+
+def _check_structure(content: bytes) -> None:
+    """Refuses bytes that are no well-formed TFLite file, which LiteRT itself would read all the same.
+
+    Walks every table with bounds checked, as the verifier of the FlatBuffers library in C++ does:
+    LiteRT's Python interface does without, and a wrong offset ends the process.
+
+    Raises:
+        UserError: An offset, a length or an index points to where nothing is.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    try:
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    except Exception as error:
+        raise UserError(f"not a TFLite model ({one_line(error)[:160]})") from error
+
+
+def open_runtime(path: Path, *, threads: int) -> LitertRuntime:
+    """Opens a TFLite file after its manifest was read and found to be its own."""
+    manifest = read_manifest(path)
+    content = path.read_bytes()
+    check_file(manifest, path, content)
+    if manifest.format != "tflite":
+        raise UserError(f"{path}: its manifest is that of a {manifest.format} file")
+    try:
+        interpreter = open_interpreter(content, threads=threads)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    _check_signature(interpreter, manifest, path)
+    return LitertRuntime(interpreter, path, manifest)
+
+
+def _check_signature(interpreter: Any, manifest: Manifest, path: Path) -> None:
+    """Refuses a graph whose input or output is not what the manifest promises."""
+    samples, batch = manifest.input.samples, manifest.input.batch
+    wanted_input = (manifest.input.name, "float32", [batch, samples])
+    wanted_output = (manifest.output.name, "float32", [batch])
+    for kind, details, wanted in (
+        ("input", interpreter.get_input_details(), wanted_input),
+        ("output", interpreter.get_output_details(), wanted_output),
+    ):
+        found = [(x["name"], np.dtype(x["dtype"]).name, x["shape"].tolist()) for x in details]
+        if found != [wanted]:
+            raise UserError(f"{path}: its {kind} is {found}, its manifest says {wanted}")
+
+
+@dataclass(frozen=True)
+class Partitions:
+    """Into how many pieces XNNPACK cut a graph; one that takes everything is best.
+
+    Attributes:
+        pieces: Runs of operations that XNNPACK has taken.
+        outside: How many operations it has left to LiteRT's own kernels.
+    """
+
+    pieces: int
+    outside: int
+
+    def sentence(self) -> str:
+        """Returns the counts in words."""
+        return f"{self.pieces} partition{'s' * (self.pieces != 1)}, {self.outside} operations outside"
+
+
+def partitions(path: str | os.PathLike[str]) -> Partitions:
+    """Returns how XNNPACK cuts the graph of a TFLite file."""
+    operations = open_interpreter(Path(path).read_bytes(), threads=1)._get_ops_details()
+    nodes = [operation for operation in operations if operation["op_name"] != DELEGATE]
+    pieces = [operation for operation in operations if operation["op_name"] == DELEGATE]
+    maker = {tensor: node["index"] for node in nodes for tensor in node["outputs"]}
+    inputs = {node["index"]: node["inputs"] for node in nodes}
+    taken: set[int] = set()
+    for piece in pieces:
+        # All that lies between the piece's outputs and its inputs is inside.
+        edge = set(piece["inputs"])
+        found = [tensor for tensor in piece["outputs"]]
+        while found:
+            tensor = found.pop()
+            node = maker.get(tensor)
+            if tensor not in edge and node is not None and node not in taken:
+                taken.add(node)
+                found.extend(inputs[node])
+    return Partitions(len(pieces), len(nodes) - len(taken))
