@@ -8,7 +8,7 @@ from pathlib import Path
 
 from antispoof.checkpoint import SUFFIXES
 from antispoof.errors import UserError
-from antispoof.scan import ScanForm
+from antispoof.lowering import Lowering
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Format:
         extra: The optional dependency set that brings its libraries.
         runtime: The module whose ``open_runtime`` runs such files.
         platforms: Where such a file can be run.
-        scan: The form that selective scans take in such a file (see `antispoof.scan.scan_form`).
+        lowering: How a network is put for the runtime of such files (see `antispoof.lowering`).
         tolerance: Largest difference in score from PyTorch, in float32, that an export may have.
             Scores of the AASIST family span about +-15, so 1e-4 is a few float32 roundings of the
             largest intermediate values and far below any threshold's own uncertainty.
@@ -32,19 +32,28 @@ class Format:
     extra: str
     runtime: str
     platforms: str
-    scan: ScanForm
+    lowering: Lowering
     tolerance: float
 
 
 FORMATS = (
-    Format("torch", SUFFIXES, "", "runtimes.eager", "wherever PyTorch runs", "eager", 1e-4),
+    Format("torch", SUFFIXES, "", "runtimes.eager", "wherever PyTorch runs", Lowering(), 1e-4),
     Format(
         "onnx",
         (".onnx",),
         "onnx",
         "runtimes.ort",
         "Linux, macOS, Windows, Android, iOS, browsers",
-        "onnx",
+        Lowering(scan="onnx"),
+        1e-4,
+    ),
+    Format(
+        "tflite",
+        (".tflite",),
+        "tflite",
+        "runtimes.litert",
+        "Android, Linux, macOS, Windows, iOS, microcontrollers",
+        Lowering(scan="static", elu="unit", compare="arithmetic", time_tiles=8),
         1e-4,
     ),
 )

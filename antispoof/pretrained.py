@@ -15,6 +15,7 @@ import torch
 from antispoof.checkpoint import load_model, load_weights, read_checkpoint
 from antispoof.errors import UserError
 from antispoof.models import Detector, create_model
+from antispoof.models.layers.wavlm_pretrained import without_pretrained
 
 DEFAULT_MODEL = "aasist-l"
 BUNDLED = Path(__file__).resolve().parent / "checkpoints"
@@ -83,8 +84,10 @@ def load_pretrained(checkpoint: str | None = None, model: str | None = None, **o
     model = model or DEFAULT_MODEL
     if checkpoint == "random":
         torch.manual_seed(RANDOM_SEED)
-        return Weights(create_model(model, **overrides).eval(), f"random, seed {RANDOM_SEED}", "none needed")
-    detector = create_model(model, **overrides)
+    with without_pretrained():  # all weights follow, or none are wanted
+        detector = create_model(model, **overrides).eval()
+    if checkpoint == "random":
+        return Weights(detector, f"random, seed {RANDOM_SEED}", "none needed")
     if checkpoint == "official":
         download = OFFICIAL.get(model)
         if download is None:
@@ -92,7 +95,7 @@ def load_pretrained(checkpoint: str | None = None, model: str | None = None, **o
                 f"no official weights of {model} are known; there are some of {', '.join(sorted(OFFICIAL))}"
             )
         load_weights(detector, read_checkpoint(fetch(download)))
-        return Weights(detector.eval(), download.url, download.licence)
+        return Weights(detector, download.url, download.licence)
     path = bundled_path(model)
     if path is None:
         raise UserError(
@@ -100,7 +103,7 @@ def load_pretrained(checkpoint: str | None = None, model: str | None = None, **o
         )
     content = read_checkpoint(path)
     load_weights(detector, content)
-    return Weights(detector.eval(), f"bundled {path.name}", content.metadata.get("licence", "MIT"))
+    return Weights(detector, f"bundled {path.name}", content.metadata.get("licence", "MIT"))
 
 
 def cache_folder() -> Path:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from antispoof.errors import UserError
+from antispoof.formats import format_named
+from antispoof.lowering import lowering
 from antispoof.manifest import Manifest
-from antispoof.scan import scan_form
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph, trace
 
 DEFAULT_OPSET = 18
@@ -31,7 +32,7 @@ def convert(graph: ScoreGraph, *, opset: int, dynamic_batch: bool) -> Any:
         raise UserError(f"{error.name} is not installed: pip install 'antispoof[onnx]'") from error
     import torch
 
-    with warnings.catch_warnings(), _quiet_exporter(), scan_form("onnx"):
+    with warnings.catch_warnings(), _quiet_exporter(), lowering(format_named("onnx").lowering):
         # Warnings about the exporter's own internals; what matters is checked by running the file.
         warnings.simplefilter("ignore")
         traced = trace(graph, dynamic_batch=dynamic_batch)

@@ -201,7 +201,7 @@ def describe(weights: Weights, row: Format, *, batch: int | None, precision: str
 
 
 def _converter_packages(row: Format) -> tuple[str, ...]:
-    return {"onnx": ("onnx", "onnxscript")}.get(row.name, ())
+    return {"onnx": ("onnx", "onnxscript"), "tflite": ("litert-torch", "litert-converter")}.get(row.name, ())
 
 
 def tool_versions(*packages: str) -> dict[str, str]:

@@ -1,0 +1,67 @@
+"""The few operations that runtimes differ in, each in the words of the current lowering.
+
+See `antispoof.lowering`. All forms of an operation give the same numbers up to rounding.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from antispoof.lowering import current_lowering
+
+# Self-normalising networks, arXiv 1706.02515, eq. 14: selu(x) = SELU_SCALE * elu(x, SELU_ALPHA)
+SELU_ALPHA = 1.6732632423543772
+SELU_SCALE = 1.0507009873554805
+
+# Takes the smallest normal float32 beyond 1, and no difference of two probabilities to infinity.
+STEEP = 1e38
+
+
+def selu(x: Tensor) -> Tensor:
+    """Returns SELU of ``x``."""
+    if current_lowering().elu == "native":
+        return F.selu(x)
+    return SELU_SCALE * SELU_ALPHA * scaled_elu(x / SELU_ALPHA)
+
+
+def scaled_elu(x: Tensor) -> Tensor:
+    """Returns ``elu(SELU_ALPHA * x, SELU_ALPHA) / SELU_ALPHA``, out of an ELU whose alpha is 1.
+
+    For ``x >= 0`` that is ``x``, otherwise ``exp(SELU_ALPHA * x) - 1``: a leaky ReLU makes the one
+    argument out of the other.
+    """
+    return F.elu(F.leaky_relu(x, SELU_ALPHA))
+
+
+def ahead(score: Tensor, other: Tensor, wins_ties: Tensor) -> Tensor:
+    """Returns 1 where ``score > other``, or where they are equal and ``wins_ties``, and 0 elsewhere.
+
+    Args:
+        score: Values between 0 and 1.
+        other: Likewise, broadcast against ``score``.
+        wins_ties: A boolean constant.
+    """
+    if current_lowering().compare == "native":
+        return ((score > other) | ((score == other) & wins_ties)).to(score.dtype)
+    return _between_0_and_1((score - other) * STEEP + wins_ties.to(score.dtype))
+
+
+def is_equal(x: Tensor, y: Tensor) -> Tensor:
+    """Returns 1 where the whole numbers ``x`` and ``y`` are equal, and 0 elsewhere, in the type of ``x``."""
+    if current_lowering().compare == "native":
+        return (x == y).to(x.dtype)
+    return torch.relu(1 - torch.abs(x - y))
+
+
+def is_below(x: Tensor, limit: int) -> Tensor:
+    """Returns 1 where the whole numbers ``x`` are below ``limit``, and 0 elsewhere, in the type of ``x``."""
+    if current_lowering().compare == "native":
+        return (x < limit).to(x.dtype)
+    return _between_0_and_1(limit - x)
+
+
+def _between_0_and_1(x: Tensor) -> Tensor:
+    # Not as a clamp: TFLite has an operation for just this one, and XNNPACK does not take it.
+    return 1 - torch.relu(1 - torch.relu(x))
