@@ -30,6 +30,7 @@ COMMANDS = {
     "score": Command("runtimes.score", "score recordings with a model file"),
     "accuracy": Command("benchmarks.accuracy", "measure a score file: EER, DCFs, Cllr, each attack"),
     "latency": Command("benchmarks.latency", "time model files side by side"),
+    "export-cost": Command("benchmarks.export_cost", "measure time and memory of an export"),
     "bimamba-block": Command("benchmarks.bimamba_block", "time one Bi-Mamba block, as published and as here"),
     "scan-limit": Command("benchmarks.scan_limit", "time the forms of the selective scan against one C loop"),
     "report": Command("benchmarks.report", "write the tables of the README from the results"),

@@ -80,10 +80,28 @@ def bimamba_block(document: Row) -> str:
     return _table(["Bi-Mamba block", "median", "times as fast", "size"], rows) + f"\n\n{_conditions(document)}"
 
 
+def export_cost(document: Row) -> str:
+    """Renders ``benchmarks/export_cost.py``."""
+    rows = [
+        [
+            f"{row['model']}, WavLM {row['config'].get('wavlm', 'none')}",
+            f"{row['bytes'] / 2**20:.0f} MiB",
+            str(row["nodes"]),
+            f"{row['cpu_s']:.0f} s",
+            f"{row['peak_mib'] / 1024:.1f} GiB",
+            f"{row['max_difference']:.0e}",
+        ]
+        for row in document["rows"]
+    ]
+    header = ["model", "size", "nodes", "processor time", "peak memory", "largest difference"]
+    return _table(header, rows) + f"\n\n{_conditions(document)}"
+
+
 RENDERERS: dict[str, Callable[[Row], str]] = {
     "latency": latency,
     "scan-limit": scan_limit,
     "bimamba-block": bimamba_block,
+    "export-cost": export_cost,
 }
 
 
