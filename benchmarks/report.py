@@ -35,7 +35,8 @@ def _conditions(document: Row) -> str:
     """Returns the line that says where and with what a table was measured."""
     conditions = document["conditions"]
     cpu, packages = conditions["cpu"], conditions["packages"]
-    versions = ", ".join(f"{name} {packages[name]}" for name in ("torch", "onnxruntime") if packages.get(name))
+    shown = ("torch", "onnxruntime", "ai-edge-litert")
+    versions = ", ".join(f"{name} {packages[name]}" for name in shown if packages.get(name))
     return f"{cpu['model']}, {cpu['cores']} virtual cores, {versions}, {conditions['date'][:10]}."
 
 
@@ -66,18 +67,28 @@ def scan_limit(document: Row) -> str:
     shapes = list(dict.fromkeys(tuple(row["shape"]) for row in document["rows"]))
     names = list(dict.fromkeys(row["candidate"] for row in document["rows"]))
     ratios = {(row["candidate"], tuple(row["shape"])): row["ratio"] for row in document["rows"]}
-    rows = [[name, *(f"{ratios[name, s]:.1f}" if (name, s) in ratios else "" for s in shapes)] for name in names]
-    header = ["form", *("×".join(map(str, shape)) for shape in shapes)]
-    return _table(header, rows) + f"\n\nBatch × length × channels, 16 states, one thread. {_conditions(document)}"
+    rows = [
+        [name, *(f"{ratios[name, shape]:.1f}" if (name, shape) in ratios else "" for shape in shapes)]
+        for name in names
+    ]
+    header = ["form", *(", ".join(map(str, shape)) for shape in shapes)]
+    about = "Batch, length, channels; 16 states, one thread."
+    return _table(header, rows) + f"\n\n{about} {_conditions(document)}"
 
 
 def bimamba_block(document: Row) -> str:
     """Renders ``benchmarks/bimamba_block.py``."""
     rows = [
-        [row["variant"], f"{row['p50_ms']:.2f} ms", f"{row['times_as_fast']:.2f}", f"{row['bytes'] / 1024:.0f} KiB"]
+        [
+            row["variant"],
+            f"{row['p50_ms']:.2f} ms",
+            f"{row['times_as_fast']:.2f}",
+            f"{row['bytes'] / 1024:.0f} KiB",
+        ]
         for row in document["rows"]
     ]
-    return _table(["Bi-Mamba block", "median", "times as fast", "size"], rows) + f"\n\n{_conditions(document)}"
+    header = ["Bi-Mamba block", "median", "times as fast", "size"]
+    return _table(header, rows) + f"\n\nOne thread. {_conditions(document)}"
 
 
 def export_cost(document: Row) -> str:
@@ -116,7 +127,7 @@ def read_results(name: str) -> Row:
         raise UserError(f"README.md shows results that do not exist: {path.relative_to(REPOSITORY)}")
     document = json.loads(path.read_text(encoding="utf-8"))
     if document["kind"] not in RENDERERS:
-        raise UserError(f"{path.relative_to(REPOSITORY)}: no table is known for results of kind {document['kind']!r}")
+        raise UserError(f"{path.name}: no table is known for results of kind {document['kind']!r}")
     return document
 
 
@@ -135,13 +146,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="report.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where a table is out of date")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where a table is old")
     args = parser.parse_args(argv)
     readme = REPOSITORY / "README.md"
     before = readme.read_text(encoding="utf-8")
     after = render(before)
     if args.check and before != after:
-        raise CheckFailed("README.md's tables are not those of benchmarks/results; run python benchmarks/report.py")
+        raise CheckFailed("README.md's tables are not those of the results; run python benchmarks/report.py")
     if before != after:
         partial = readme.with_name(".README.md.partial")
         partial.write_text(after, encoding="utf-8")
