@@ -268,8 +268,16 @@ def save_checkpoint(model: Detector, path: str | os.PathLike[str], **facts: str)
     metadata = {"model": model.name, "config": json.dumps(model.overrides, sort_keys=True), **facts}
     tensors = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
     partial = path.with_name(f".{path.name}.partial")
-    safetensors.torch.save_file(tensors, partial, metadata=metadata)
+    partial.write_bytes(_in_order(safetensors.torch.save(tensors, metadata)))
     partial.replace(path)
+
+
+def _in_order(content: bytes) -> bytes:
+    """Returns a safetensors file with its header sorted, so that equal weights are equal bytes."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the data that follow are aligned
+    return len(header).to_bytes(8, "little") + header + content[8 + size :]
 
 
 def weights_hash(model: Detector) -> str:

@@ -39,7 +39,8 @@ class Lowering:
             raise ValueError(f"time_tiles must be at least 1, not {self.time_tiles}")
 
 
-_current: ContextVar[Lowering] = ContextVar("lowering", default=Lowering())
+PYTORCH = Lowering()
+_current: ContextVar[Lowering] = ContextVar("lowering", default=PYTORCH)
 
 
 @contextmanager

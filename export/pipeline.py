@@ -146,14 +146,15 @@ def export(
         manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
         reference = EagerRuntime(weights.detector, Path(weights.detector.name))
         comparison = compare(reference, load(path), clips)
-        if not comparison.within(row.tolerance):
+        tolerance = row.tolerance_of(precision)
+        if not comparison.within(tolerance):
             raise CheckFailed(
                 f"{target.name} does not score as PyTorch does: clip {comparison.worst} of {clips_name} gets "
                 f"{comparison.candidate_score:.6f} instead of {comparison.reference_score:.6f} "
-                f"(allowed: {row.tolerance:g}); nothing was written"
+                f"(allowed: {tolerance:g}); nothing was written"
             )
         parity = Parity(
-            "PyTorch, eager, float32", len(clips), clips_name, comparison.max_difference, row.tolerance
+            "PyTorch, eager, float32", len(clips), clips_name, comparison.max_difference, tolerance
         )
         manifest = replace(manifest, parity=parity)
         manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
@@ -201,7 +202,12 @@ def describe(weights: Weights, row: Format, *, batch: int | None, precision: str
 
 
 def _converter_packages(row: Format) -> tuple[str, ...]:
-    return {"onnx": ("onnx", "onnxscript"), "tflite": ("litert-torch", "litert-converter")}.get(row.name, ())
+    packages = {
+        "onnx": ("onnx", "onnxscript"),
+        "tflite": ("litert-torch", "litert-converter"),
+        "coreml": ("coremltools",),
+    }
+    return packages.get(row.name, ())
 
 
 def tool_versions(*packages: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple, TextIO
 
 from antispoof.data import BONAFIDE, SPOOF
 from antispoof.errors import UserError
-from antispoof.manifest import Calibration, Manifest, Threshold
+from antispoof.manifest import Calibration, Manifest, Threshold, describe_file
 from runtimes.clips import Clip
 
 MAX_HEADER_BYTES = 4096
@@ -164,6 +164,5 @@ def conditions_of(model_file: Path, model: str | None, clips: Iterable[Clip]) ->
     listed = hashlib.sha256()
     for clip in clips:
         listed.update(f"{clip.folder}\0{clip.name}\0".encode(errors="surrogatepass"))
-    with model_file.open("rb") as handle:
-        content = hashlib.file_digest(handle, "sha256").hexdigest()
+    content = describe_file(model_file).sha256
     return {"model": f"{content} {model or ''}".strip(), "list of files": listed.hexdigest()}

@@ -173,14 +173,14 @@ class SincBiMamba(Detector):
         return DetectorOutput(self.classify(embedding), embedding)
 
 
-@register("bimamba-lora", wavlm="tiny", channels=(16,) * 6, layers=2)
+@register("bimamba-lora", wavlm="tiny", clip_samples=16_000, channels=(16,) * 6, layers=2)
 def bimamba_lora(**overrides: Any) -> DualStreamBiMamba:
     """Bi-Mamba on WavLM with LoRA and a sinc stream (Phases 5 and 6): 1,665,950 parameters beside WavLM."""
     config = DualStreamConfig(**{"lora_rank": 8, **overrides})
     return LoraBiMamba(config) if config.lora_rank else DualStreamBiMamba(config)
 
 
-@register("bimamba-sinc", channels=(16,) * 6, layers=2)
+@register("bimamba-sinc", clip_samples=16_000, channels=(16,) * 6, layers=2)
 def bimamba_sinc(**overrides: Any) -> SincBiMamba:
     """Bi-Mamba on the sinc stream alone, for phones: 1.47 M parameters, 0.85 M with two layers."""
     return SincBiMamba(SincConfig(**overrides))

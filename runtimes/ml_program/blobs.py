@@ -7,6 +7,7 @@ the file. Elements narrower than a byte follow one another bit by bit, the lowes
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +45,7 @@ class Blobs:
         where = f"{name.rpartition('/')[2]} at byte {offset}"
         if not HEADER_BYTES <= offset <= len(content) - HEADER_BYTES:
             raise UserError(f"{where}: outside the file of {len(content)} bytes")
-        mark, kind, size, start, _ = BLOB_HEADER.unpack_from(content, offset)
+        mark, kind, size, start, _ = BLOB_HEADER.unpack_from(content.data, offset)
         if mark != MARK:
             raise UserError(f"{where}: no weight begins there")
         if BLOB_TYPES.get(kind) != dtype:
@@ -61,7 +62,7 @@ def _open(path: Path) -> np.ndarray:
     if path.stat().st_size < HEADER_BYTES:
         raise UserError(f"{path.name}: cut off")
     content = np.memmap(path, np.uint8, "r")
-    _, version = FILE_HEADER.unpack_from(content)
+    _, version = FILE_HEADER.unpack_from(content.data)
     if version != VERSION:
         raise UserError(f"{path.name}: no weight file of version {VERSION}")
     return content
@@ -74,7 +75,7 @@ def elements(content: np.ndarray, dtype: str, shape: tuple[int, ...]) -> np.ndar
         ValueError: The bytes are too few or too many.
     """
     width = _bits(dtype)
-    count = int(np.prod(shape, dtype=object))
+    count = math.prod(shape)
     if len(content) != -(-count * width // 8):
         raise ValueError(f"{len(content)} bytes do not make {dtype} {shape}")
     if width >= 8:

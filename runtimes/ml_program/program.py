@@ -6,6 +6,7 @@ by one operation, and is of a declared type.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,10 @@ class Operation:
     name: str
     arguments: dict[str, Argument]
     outputs: tuple[tuple[str, Type], ...]
+
+    def describe(self) -> str:
+        """Returns kind, name and what it gives, for messages."""
+        return f"{self.kind} {self.name!r}, {', '.join(str(kind) for _, kind in self.outputs)}"
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,7 @@ def _tensor_type(message: Message, where: str) -> Type:
     shape = tuple(row.get("constant", {}).get("size", -1) for row in tensor["dimensions"])
     if any(size < 0 for size in shape):
         raise UserError(f"{where!r} has no fixed shape")
-    if int(np.prod(shape, dtype=object)) > MAX_ELEMENTS:
+    if math.prod(shape) > MAX_ELEMENTS:
         raise UserError(f"{where!r} has the shape {shape}")
     return Type(DATA_TYPES[tensor["dataType"]][0], shape)
 
@@ -157,8 +162,8 @@ def _immediate(tensor: Message, kind: Type) -> Argument:
         content = np.frombuffer(tensor["bytes"].get("values", b""), np.uint8)
         return elements(content, kind.dtype, kind.shape)
     # The field is the writer's choice by type, and a tensor without elements has none.
-    stored = next((tensor[key]["values"] for key in tensor), [])
-    if len(stored) != int(np.prod(kind.shape, dtype=object)):
+    stored: list[Any] = next((tensor[key]["values"] for key in tensor), [])
+    if len(stored) != math.prod(kind.shape):
         raise UserError(f"a constant has {len(stored)} elements for the shape {kind.shape}")
     narrow = np.int8 if kind.dtype == "int4" else np.uint8
     dtype = np.dtype(kind.dtype) if kind.dtype in np.sctypeDict else np.dtype(narrow)

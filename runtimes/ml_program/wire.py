@@ -60,8 +60,10 @@ def decode(data: memoryview, fields: Fields, depth: int = 0) -> Message:
         if field is None:
             continue
         if field.keyed:
-            entry = decode(_nested(raw, field), {1: Field("key", "string"), 2: Field("value", field.kind)})
-            message[field.name][entry.get("key", "")] = entry.get("value", {})
+            pair = {1: Field("key", "string"), 2: Field("value", field.kind)}
+            entry = decode(_nested(raw, field), pair, depth + 1)
+            empty = decode(raw[:0], field.kind) if isinstance(field.kind, dict) else ""
+            message[field.name][entry.get("key", "")] = entry.get("value", empty)
         elif field.many and isinstance(field.kind, str) and wire_type == LENGTH:
             message[field.name].extend(_packed(raw, field))
         elif field.many:

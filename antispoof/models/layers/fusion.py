@@ -51,8 +51,9 @@ class DualStreamFusion(nn.Module):
 def stretch(x: Tensor, frames: int) -> Tensor:
     """Returns ``x (batch, coarse frames, width)`` with its nearest frames repeated to ``frames``.
 
-    The numbers of ``interpolate(mode="nearest")`` as a gather with constant indices, which every
-    runtime has; a resize of a sequence is missing from most.
+    The numbers of ``interpolate(mode="nearest")`` as a product with a constant one-hot matrix:
+    phone delegates lack a resize of sequences, and a gather cuts their graph in pieces.
     """
+    coarse = torch.arange(x.shape[1], device=x.device)
     nearest = torch.arange(frames, device=x.device) * x.shape[1] // frames
-    return x.index_select(1, nearest)
+    return (nearest[:, None] == coarse).to(x.dtype) @ x

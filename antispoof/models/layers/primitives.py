@@ -6,7 +6,7 @@ See `antispoof.lowering`. All forms of an operation give the same numbers up to 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antispoof.lowering import current_lowering
@@ -33,6 +33,14 @@ def scaled_elu(x: Tensor) -> Tensor:
     argument out of the other.
     """
     return F.elu(F.leaky_relu(x, SELU_ALPHA))
+
+
+class ScaledElu(nn.Module):
+    """What is left of SELU where the layers in front and behind have taken up its factors."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns `scaled_elu` of ``x``."""
+        return scaled_elu(x)
 
 
 def ahead(score: Tensor, other: Tensor, wins_ties: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn.utils import fusion
 
 from antispoof.errors import UserError
 from antispoof.lowering import current_lowering
-from antispoof.models.layers.primitives import SELU_ALPHA, SELU_SCALE, selu
+from antispoof.models.layers.primitives import SELU_ALPHA, SELU_SCALE, ScaledElu
 from antispoof.models.layers.sinc import LearnableSincConv, SincConv
 
 POOLED = 3  # time steps, or bands behind the sinc bank, that become one in each pooling
@@ -50,7 +50,7 @@ class ResidualBlock(nn.Module):
         """Folds the norm into ``conv1`` and SELU's scale into ``conv2``, leaving one plain ELU.
 
         Where the lowering has ELU with alpha 1 only, alpha goes into the convolutions on both sides
-        (see `primitives.scaled_elu`).
+        (see `primitives.ScaledElu`).
         """
         if isinstance(self.norm, nn.BatchNorm2d):
             self.conv1 = fusion.fuse_conv_bn_eval(self.conv1, self.norm)
@@ -60,7 +60,7 @@ class ResidualBlock(nn.Module):
         if current_lowering().elu == "unit" and isinstance(self.activation, nn.ELU):
             for values in self.conv1.parameters():
                 values.div_(SELU_ALPHA)
-            self.activation = nn.Sequential(nn.LeakyReLU(SELU_ALPHA), nn.ELU())
+            self.activation = ScaledElu()
             self.conv2.weight.mul_(SELU_ALPHA)
 
 
@@ -76,6 +76,7 @@ class WaveformEncoder(nn.Module):
         sinc = LearnableSincConv if learnable_sinc else SincConv
         self.sinc = sinc(sinc_bands, sinc_taps, bands_used=POOLED * self.bands)
         self.norm = nn.BatchNorm2d(1)
+        self.activation: nn.Module = nn.SELU()
         widths = [1, *channels]
         self.blocks = nn.Sequential(*map(ResidualBlock, widths[:-1], widths[1:]))
 
@@ -98,7 +99,20 @@ class WaveformEncoder(nn.Module):
         tiles = current_lowering().time_tiles
         if tiles == 1:
             return self.blocks(self._bands(waveform))
-        return self.blocks[TILED_BLOCKS:](self._in_tiles(waveform, tiles))
+        tiled = min(TILED_BLOCKS, len(self.blocks))
+        return self.blocks[tiled:](self._in_tiles(waveform, tiles, tiled))
+
+    def freeze(self) -> None:
+        """Folds SELU's factors into the layers around it where the lowering has ELU with alpha 1 only."""
+        first = self.blocks[0]
+        assert isinstance(first, ResidualBlock)
+        readers = [conv for conv in (first.conv1, first.shortcut) if isinstance(conv, nn.Conv2d)]
+        if len(readers) == 2 and current_lowering().elu == "unit" and isinstance(self.activation, nn.SELU):
+            for values in self.norm.parameters():
+                values.div_(SELU_ALPHA)
+            self.activation = ScaledElu()
+            for conv in readers:
+                conv.weight.mul_(SELU_ALPHA * SELU_SCALE)
 
     def _bands(self, waveform: Tensor) -> Tensor:
         """Returns the map ``(batch, 1, bands, columns)`` that the blocks read."""
@@ -106,7 +120,7 @@ class WaveformEncoder(nn.Module):
         # Time first: with the bands as channels, all of them are pooled at once.
         x = F.max_pool2d(x, (1, POOLED))
         x = x.view(x.shape[0], self.bands, POOLED, -1).amax(2)
-        return selu(self.norm(x.unsqueeze(1)))
+        return self.activation(self.norm(x.unsqueeze(1)))
 
     def _columns(self, samples: int, blocks: int) -> int:
         """Returns how many columns the first ``blocks`` blocks make of ``samples``."""
@@ -115,16 +129,16 @@ class WaveformEncoder(nn.Module):
             columns //= POOLED
         return columns
 
-    def _in_tiles(self, waveform: Tensor, tiles: int) -> Tensor:
-        """Returns what the first blocks make of ``waveform``, computed one tile of time after the other.
+    def _in_tiles(self, waveform: Tensor, tiles: int, blocks: int) -> Tensor:
+        """Returns what the first ``blocks`` blocks make of ``waveform``, one tile of time after the other.
 
         The two convolutions of a block see two steps beyond an edge, of which pooling by three makes
         one wrong column, and with that column the next block again makes one. So each tile is
         computed with one column more than wanted on each side and that column is dropped.
         """
         samples = waveform.shape[1]
-        step = POOLED**TILED_BLOCKS  # columns of the blocks' input that become one of their output
-        widest, width = self._columns(samples, 0), self._columns(samples, TILED_BLOCKS)
+        step = POOLED**blocks  # columns of the blocks' input that become one of their output
+        widest, width = self._columns(samples, 0), self._columns(samples, blocks)
         edges = [width * tile // tiles for tile in range(tiles + 1)]
         parts = []
         for start, stop in pairwise(edges):
@@ -133,7 +147,7 @@ class WaveformEncoder(nn.Module):
             first = max(start - 1, 0)
             last = widest if stop == width else (stop + 1) * step
             tile = waveform[:, POOLED * first * step : POOLED * last + self.sinc.taps - 1]
-            parts.append(self.blocks[:TILED_BLOCKS](self._bands(tile))[..., start - first : stop - first])
+            parts.append(self.blocks[:blocks](self._bands(tile))[..., start - first : stop - first])
         return torch.cat(parts, dim=3)
 
 

@@ -1,0 +1,159 @@
+"""From a traced graph to a ``.mlpackage`` folder: the same graph always gives the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import antispoof
+from antispoof.errors import UserError
+from antispoof.manifest import LENGTH_RULE, POLARITY, Manifest
+from export.coreml_graph import core_ml_program
+from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
+from runtimes.mlpackage import import_coremltools, quiet
+
+TARGETS = ("iOS16", "iOS17", "iOS18")
+DEFAULT_TARGET = "iOS17"
+PRECISIONS = ("float32", "float16", "mixed")
+METADATA_KEY = "antispoof"
+MODEL_FILE = "com.apple.CoreML/model.mlmodel"
+WEIGHTS_FOLDER = "com.apple.CoreML/weights"
+SOURCE_FILE = re.compile(r'File "([^"]+)", line')
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What the converter made, before it is a package.
+
+    Attributes:
+        model: coremltools' model, whose weights lie in a temporary folder.
+        operations: How many operations of each kind it has, constants left out.
+        wide: How many of them compute in float32.
+    """
+
+    model: Any
+    operations: Counter[str]
+    wide: int
+
+
+def convert(
+    graph: ScoreGraph, *, target: str = DEFAULT_TARGET, precision: str = "float32", wide: Sequence[str] = ()
+) -> Converted:
+    """Returns the graph as an ML Program for one clip.
+
+    Args:
+        graph: The frozen network.
+        target: The oldest system that the package is for, one of `TARGETS`.
+        precision: One of `PRECISIONS`.
+        wide: With ``mixed``, what stays float32: kinds or names of operations, or parts of the path of
+            the source that they come from, such as ``scan/``.
+
+    Raises:
+        UserError: coremltools is not installed, or ``wide`` matches nothing.
+    """
+    coremltools = import_coremltools()
+    with quiet():
+        model = coremltools.convert(
+            core_ml_program(graph),
+            convert_to="mlprogram",
+            minimum_deployment_target=coremltools.target[target],
+            compute_precision=_compute_precision(coremltools, precision, wide),
+            inputs=[coremltools.TensorType(INPUT_NAME, (1, graph.detector.clip_samples), dtype=np.float32)],
+            outputs=[coremltools.TensorType(OUTPUT_NAME, dtype=np.float32)],
+            skip_model_load=True,
+        )
+    steps = [op for op in model._mil_program.functions["main"].operations if op.op_type != "const"]
+    kept = sum(1 for op in steps if op.op_type != "cast" and _matches(op, wide))
+    if precision == "mixed" and not kept:
+        raise UserError(f"no operation is called {' or '.join(wide)}, or comes from such a source")
+    return Converted(model, Counter(op.op_type for op in steps), kept if precision == "mixed" else 0)
+
+
+def _compute_precision(coremltools: Any, precision: str, wide: Sequence[str]) -> Any:
+    if precision != "mixed":
+        return coremltools.precision[precision.upper()]
+
+    def goes_narrow(op: Any) -> bool:
+        return not _matches(op, wide)
+
+    selector: Callable[[Any], bool] = goes_narrow
+    return coremltools.transform.FP16ComputePrecision(op_selector=selector)
+
+
+def _matches(op: Any, wide: Sequence[str]) -> bool:
+    """Returns whether an operation is of one of these kinds, names or sources."""
+    traces = [text for values in op.scopes.values() for text in values if isinstance(text, str)]
+    sources = [name.rpartition("/antispoof/")[2] for text in traces for name in SOURCE_FILE.findall(text)]
+    return any(
+        one in (op.op_type, op.name)
+        or any(one in source for source in sources if "/site-packages/" not in source)
+        for one in wide
+    )
+
+
+def write_package(converted: Converted, manifest: Manifest, path: Path) -> None:
+    """Writes the package with the manifest's facts inside.
+
+    Not by coremltools' own ``save``: that draws new identifiers each time and adds the traceback of
+    every operation, paths of this machine included.
+    """
+    spec = converted.model.get_spec()
+    _describe(spec, manifest)
+    data = path / "Data"
+    model_file = data / MODEL_FILE
+    model_file.parent.mkdir(parents=True)
+    content = spec.SerializeToString(deterministic=True)
+    model_file.write_bytes(content)
+    weights = data / WEIGHTS_FOLDER
+    weights.mkdir()
+    for file in sorted(Path(converted.model.weights_dir).iterdir()):
+        shutil.copyfile(file, weights / file.name)
+    (path / "Manifest.json").write_text(package_manifest(content), encoding="utf-8")
+
+
+def _describe(spec: Any, manifest: Manifest) -> None:
+    """Fills in what Xcode shows of a model, and what our runtimes read."""
+    seconds = manifest.input.samples / manifest.input.sample_rate
+    described = spec.description
+    described.input[0].shortDescription = (
+        f"{seconds:g} s of speech, {manifest.input.samples} float32 samples from -1 to 1 at "
+        f"{manifest.input.sample_rate} Hz, one channel; {LENGTH_RULE}"
+    )
+    described.output[0].shortDescription = f"detection score of the clip; {POLARITY}"
+    metadata = described.metadata
+    metadata.shortDescription = f"{manifest.model}: is this speech genuine or synthetic?"
+    metadata.author = f"antispoof {antispoof.__version__}; weights: {manifest.weights}"
+    metadata.license = manifest.licence
+    metadata.versionString = antispoof.__version__
+    metadata.userDefined[METADATA_KEY] = manifest.facts()
+
+
+def package_manifest(content: bytes) -> str:
+    """Returns the package's own manifest; its identifiers follow from the content."""
+    digest = hashlib.sha256(content).hexdigest()
+    entries = {
+        str(uuid.uuid5(uuid.NAMESPACE_OID, f"{digest}/{place}")): {
+            "author": "com.apple.CoreML",
+            "description": description,
+            "name": place.rpartition("/")[2],
+            "path": place,
+        }
+        for place, description in (
+            (MODEL_FILE, "CoreML Model Specification"),
+            (WEIGHTS_FOLDER, "CoreML Model Weights"),
+        )
+    }
+    root = next(iter(entries))
+    whole = {"fileFormatVersion": "1.0.0", "itemInfoEntries": entries, "rootModelIdentifier": root}
+    # Sorted and spaced as Apple's reader rewrites the file when it opens one, so that its sha256 stays.
+    return json.dumps(whole, indent=4, sort_keys=True) + "\n"

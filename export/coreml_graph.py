@@ -1,0 +1,96 @@
+"""A traced network in the operations that Core ML's converter takes, everything constant computed ahead.
+
+The converter has no rule for some of PyTorch's shorthand (a pool without a stride, ``&`` of two masks,
+a product with a vector) and mistypes arithmetic on constants, so neither is left for it to meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.export import ExportedProgram
+from torch.fx.node import map_arg
+
+from antispoof.formats import format_named
+from antispoof.lowering import lowering
+from export.graph import ScoreGraph, trace
+
+aten = torch.ops.aten
+
+
+def core_ml_program(graph: ScoreGraph) -> ExportedProgram:
+    """Returns the graph for one clip, traced, folded and in operations that the converter knows."""
+    with lowering(format_named("coreml").lowering):
+        traced = trace(graph, dynamic_batch=False)
+    module = traced.module(check_guards=False)
+    fold_constants(module)
+    example = (graph.detector.example_input(1),)
+    with torch.no_grad():
+        return torch.export.export(module, example, strict=False).run_decompositions(_TABLE)
+
+
+def fold_constants(module: fx.GraphModule) -> None:
+    """Replaces, in place, whatever does not depend on the input by its value."""
+    values = _constant_values(module)
+    for index, (node, value) in enumerate(values.items()):
+        live = [user for user in node.users if user not in values]
+        if node.op == "get_attr" or not live or not isinstance(value, Tensor):
+            continue
+        name = f"constant_{index}"
+        module.register_buffer(name, value.clone().contiguous())
+        with module.graph.inserting_before(node):
+            folded = module.graph.get_attr(name)
+        for user in live:
+            user.replace_input_with(node, folded)
+    module.graph.eliminate_dead_code()
+    module.recompile()
+
+
+def _constant_values(module: fx.GraphModule) -> dict[fx.Node, Any]:
+    """Returns what each node that depends on no input gives."""
+    values: dict[fx.Node, Any] = {}
+    for node in list(module.graph.nodes):
+        if node.op == "get_attr":
+            value: Any = module
+            for part in str(node.target).split("."):
+                value = getattr(value, part)
+            values[node] = value
+        elif node.target is aten._assert_tensor_metadata.default:
+            module.graph.erase_node(node)  # what it promises was checked while tracing
+        elif node.op == "call_function" and all(source in values for source in node.all_input_nodes):
+            arguments, keywords = map_arg((node.args, node.kwargs), values.__getitem__)
+            with torch.no_grad():
+                values[node] = node.target(*arguments, **keywords)
+    return values
+
+
+def _matmul(x: Tensor, y: Tensor) -> Any:
+    return torch.matmul(x, y[:, None]).squeeze(-1) if y.dim() == 1 else NotImplemented
+
+
+def _max_pool2d(
+    x: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    ceil_mode: bool = False,
+) -> Any:
+    return NotImplemented if stride else aten.max_pool2d(x, kernel, kernel, padding, dilation, ceil_mode)
+
+
+def _same(x: Tensor) -> Tensor:
+    return aten.clone(x)
+
+
+# What is rewritten; NotImplemented leaves an operation as it is.
+_TABLE: dict[Any, Callable[..., Any]] = {
+    aten.__and__.Tensor: torch.logical_and,
+    aten.__or__.Tensor: torch.logical_or,
+    aten.matmul.default: _matmul,
+    aten.max_pool2d.default: _max_pool2d,
+    aten.alias.default: _same,
+}

@@ -1,0 +1,181 @@
+"""From a frozen detector to the bytes of a TFLite file: the same network always gives the same bytes.
+
+litert-torch converts. What it leaves undone is done to its result: the file says what its input and
+output are, and nothing about the machine and the Python classes that it was made from.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import warnings
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from antispoof.errors import UserError
+from antispoof.formats import format_named
+from antispoof.lowering import lowering
+from antispoof.manifest import Manifest
+from antispoof.native_log import silent_stderr
+from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
+from export.litert_lowering import elu_as_one_operation
+
+METADATA_KEY = "antispoof"
+FILE_IDENTIFIER = b"TFL3"
+ALIGNMENT = 16  # bytes, of every constant, as the format's schema asks
+MAX_JOINED = 5  # tensors that XNNPACK concatenates in one operation
+
+
+def convert(graph: ScoreGraph) -> Any:
+    """Returns the network as a TFLite ``ModelT``, for one clip at a time.
+
+    Raises:
+        UserError: litert-torch is not installed.
+    """
+    with silent_stderr(), warnings.catch_warnings():
+        # Warnings and logs about the converter's own internals; the file is checked by running it.
+        warnings.simplefilter("ignore")
+        try:
+            import litert_torch
+        except ImportError as error:
+            raise UserError(f"{error.name} is not installed: pip install 'antispoof[tflite]'") from error
+        litert_torch.config.show_progress = False
+        with lowering(format_named("tflite").lowering), elu_as_one_operation():
+            # Frozen again: what folds depends on the lowering.
+            graph = ScoreGraph(graph.detector).eval()
+            content = litert_torch.convert(graph, (graph.detector.example_input(1),)).model_content()
+    schema = _schema()
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(bytearray(content), 0))
+    _split_joins(model)
+    _describe(model)
+    _drop_empty_buffers(model)
+    return model
+
+
+def _schema() -> Any:
+    from ai_edge_litert import schema_py_generated
+
+    return schema_py_generated
+
+
+def _split_joins(model: Any) -> None:
+    """Joins in steps what is joined at once of more tensors than XNNPACK takes, as many tiles of time are."""
+    (graph,) = model.subgraphs
+    join = _schema().BuiltinOperator.CONCATENATION
+    operators = []
+    for node in graph.operators:
+        while model.operatorCodes[node.opcodeIndex].builtinCode == join and len(node.inputs) > MAX_JOINED:
+            part = copy.copy(node)
+            part.inputs, rest = node.inputs[:MAX_JOINED], node.inputs[MAX_JOINED:]
+            part.outputs = np.array([len(graph.tensors)], np.int32)
+            graph.tensors.append(_joined(graph, part))
+            operators.append(part)
+            node.inputs = np.concatenate([part.outputs, rest])
+        operators.append(node)
+    graph.operators = operators
+
+
+def _joined(graph: Any, node: Any) -> Any:
+    """Returns the tensor that a concatenation makes."""
+    parts = [graph.tensors[index] for index in node.inputs]
+    whole = copy.copy(parts[0])
+    whole.buffer = 0  # it is computed, even where the first part is a constant
+    whole.shape = parts[0].shape.copy()
+    whole.shape[node.builtinOptions.axis] = sum(part.shape[node.builtinOptions.axis] for part in parts)
+    return whole
+
+
+def _describe(model: Any) -> None:
+    """Names input, output and tensors by their layers, and drops fields that say nothing.
+
+    A plain conversion spends a fifth of AASIST-L's file on the names of Python classes.
+    """
+    (graph,), (signature,) = model.subgraphs, model.signatureDefs
+    model.description = METADATA_KEY
+    for index, tensor in enumerate(graph.tensors):
+        # The index makes names unique, which the quantizer relies on.
+        tensor.name = f"{_layer(tensor.name.decode())}:{index}"
+        tensor.quantization = None  # of float32 tensors it is empty
+    for (end,), name, (index,) in (
+        (signature.inputs, INPUT_NAME, graph.inputs),
+        (signature.outputs, OUTPUT_NAME, graph.outputs),
+    ):
+        end.name = graph.tensors[index].name = name
+
+
+def _layer(location: str) -> str:
+    """Returns ``encoder.0.conv1`` for the path of classes and attributes that leads to that layer."""
+    steps = [step for step in location.partition(";")[0].split("/") if "." in step]
+    # A step is package.module.Class_attribute, and Class alone for the outermost.
+    attributes = [re.sub(r"^.*\.[A-Za-z0-9]+_?", "", step) for step in steps]
+    return ".".join(name for name in attributes if name not in ("", "detector")) or "x"
+
+
+def _drop_empty_buffers(model: Any) -> None:
+    """Gives all tensors without constant data the first buffer, which is empty by convention."""
+    kept = [0]
+    for user in [*model.subgraphs[0].tensors, *model.metadata]:
+        data = model.buffers[user.buffer].data
+        if data is None or not len(data):
+            user.buffer = 0
+            continue
+        if user.buffer not in kept:
+            kept.append(user.buffer)
+        user.buffer = kept.index(user.buffer)
+    model.buffers = [model.buffers[index] for index in kept]
+
+
+def embed(model: Any, manifest: Manifest) -> bytes:
+    """Returns the file's bytes with the manifest's facts inside, as metadata called `METADATA_KEY`."""
+    schema = _schema()
+    facts, entry = schema.BufferT(), schema.MetadataT()
+    facts.data = np.frombuffer(manifest.facts().encode(), np.uint8)
+    entry.name, entry.buffer = METADATA_KEY, len(model.buffers)
+    model.buffers.append(facts)
+    model.metadata.append(entry)
+    return _packed(model)
+
+
+def _packed(model: Any) -> bytes:
+    """Returns the bytes of a model, constants aligned and vectors of equal content stored once."""
+    import flatbuffers
+
+    schema = _schema()
+
+    class Builder(flatbuffers.Builder):
+        shared: dict[tuple[str, bytes], int]
+
+        def CreateNumpyVector(self, x: np.ndarray) -> int:
+            content = (x.dtype.str, x.tobytes())
+            if content not in self.shared:
+                self.shared[content] = super().CreateNumpyVector(x)
+            return self.shared[content]
+
+    class Constant(schema.BufferT):  # type: ignore[name-defined]
+        # The schema's own Python code forgets the alignment that the schema asks for.
+        def Pack(self, builder: Any) -> int:
+            content = b"" if self.data is None else bytes(self.data)
+            builder.StartVector(1, len(content), ALIGNMENT)
+            builder.head -= len(content)
+            builder.Bytes[builder.head : builder.head + len(content)] = content
+            data = builder.EndVector()
+            schema.BufferStart(builder)
+            if content:
+                schema.BufferAddData(builder, data)
+            return schema.BufferEnd(builder)
+
+    for buffer in model.buffers:
+        buffer.__class__ = Constant
+    builder = Builder(1 << 20)
+    builder.shared = {}
+    builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def operations(model: Any) -> Counter[str]:
+    """Returns how many operations of each type the network has."""
+    names = {code: name for name, code in vars(_schema().BuiltinOperator).items() if isinstance(code, int)}
+    codes = [names[code.builtinCode] for code in model.operatorCodes]
+    return Counter(codes[node.opcodeIndex] for node in model.subgraphs[0].operators)

@@ -1,0 +1,96 @@
+"""Core ML packages: run by Core ML itself on macOS, by the evaluator everywhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from antispoof.errors import UserError, one_line
+from antispoof.manifest import Manifest, check_file, read_manifest
+from runtimes.base import Runtime
+from runtimes.ml_program.runtime import MilRuntime
+
+FORMAT = "coreml"
+
+
+def open_runtime(path: Path, *, threads: int) -> Runtime:
+    """Opens a package after its manifest was read and found to be its own."""
+    manifest = read_manifest(path)
+    check_file(manifest, path)
+    if manifest.format != FORMAT:
+        raise UserError(f"{path}: its manifest is that of a {manifest.format} file")
+    if sys.platform == "darwin":
+        return CoreMLRuntime(path, manifest)
+    return MilRuntime(path, manifest, threads=threads)
+
+
+class CoreMLRuntime(Runtime):
+    """Scores with Apple's framework."""
+
+    def __init__(self, path: Path, manifest: Manifest, compute_units: str = "ALL") -> None:
+        """Compiles the package for this Mac.
+
+        Args:
+            path: The package.
+            manifest: Its manifest.
+            compute_units: ``ALL``, ``CPU_ONLY``, ``CPU_AND_GPU`` or ``CPU_AND_NE``.
+
+        Raises:
+            UserError: This is no Mac, or Core ML refuses the package.
+        """
+        if sys.platform != "darwin":
+            raise UserError(
+                f"{path}: Core ML runs on Apple's systems only; runtimes.load evaluates the package here"
+            )
+        coremltools = import_coremltools()
+        self.path = path
+        self.manifest = manifest
+        self.input = manifest.input
+        try:
+            with quiet():
+                self.model: Any = coremltools.models.MLModel(
+                    str(path), compute_units=coremltools.ComputeUnit[compute_units]
+                )
+        except Exception as error:  # the framework's errors come through as plain exceptions
+            raise UserError(f"{path}: Core ML refuses it ({one_line(error)[:160]})") from error
+
+    def _run(self, waveforms: np.ndarray) -> np.ndarray:
+        assert self.manifest is not None
+        given = self.model.predict({self.input.name: waveforms})[self.manifest.output.name]
+        return np.asarray(given, np.float32).reshape(len(waveforms))
+
+
+def import_coremltools() -> Any:
+    """Returns coremltools, without its greetings.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    try:
+        with quiet():
+            import coremltools
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed: pip install 'antispoof[coreml]'") from error
+    logging.getLogger("coremltools").setLevel(logging.ERROR)
+    return coremltools
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps what a library says of its own internals from stderr: logs, warnings, progress bars."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
