@@ -65,9 +65,10 @@ def test_another_length_is_refused(model: Detector) -> None:
 
 def test_gradients_reach_every_parameter(model: Detector, clips: torch.Tensor) -> None:
     trained = copy.deepcopy(model).train()
-    torch.manual_seed(0)
-    output = trained(clips)
-    (output.logits.square().sum() + trained.score(output).sum()).backward()
+    for seed in range(3):  # more than one draw, since layer drop leaves layers out
+        torch.manual_seed(seed)
+        output = trained(clips)
+        (output.logits.square().sum() + trained.score(output).sum()).backward()
     idle = [name for name, p in trained.named_parameters() if p.requires_grad and p.grad is None]
     assert not idle
 
