@@ -208,7 +208,6 @@ def main(argv: list[str] | None = None) -> int:
     if figures["tied_share"] > MANY_TIES:
         share = figures["tied_share"]
         print(f"{share:.1%} of the trials are tied with the other class, an error each", file=sys.stderr)
-    print(table(figures))
     if args.json:
         inputs = {"scores": args.scores, "protocol": args.protocol, "asv_scores": args.asv_scores}
         conditions = {
@@ -221,6 +220,7 @@ def main(argv: list[str] | None = None) -> int:
             "versions": {"antispoof": antispoof.__version__, "numpy": np.__version__},
         }
         write_json(args.json, conditions | figures)
+    print(table(figures))  # last: whoever reads it may close the pipe
     return EXIT_DONE
 
 

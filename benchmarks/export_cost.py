@@ -83,10 +83,10 @@ def main(argv: list[str] | None = None) -> int:
         refuse_existing(args.json, args.force)
     with tempfile.TemporaryDirectory() as folder:
         row = measure(args.flags, Path(folder))
-    for name in ("model", "bytes", "nodes", "wall_s", "cpu_s", "peak_mib", "max_difference"):
-        print(f"{name:<15} {row[name]}")
     if args.json:
         write_results(args.json, KIND, gather_conditions(), [row], force=args.force)
+    for name in ("model", "bytes", "nodes", "wall_s", "cpu_s", "peak_mib", "max_difference"):
+        print(f"{name:<15} {row[name]}")
     return 0
 
 

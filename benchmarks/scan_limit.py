@@ -169,9 +169,9 @@ def main(argv: list[str] | None = None) -> int:
         "compiler": compiler_version(),
         "compile_flags": {name: [*COMPILE, *flags] for name, (flags, _) in BUILDS.items() if name in kernels},
     }
-    print_table(rows)
     if args.json:
         write_results(args.json, KIND, conditions, rows, force=args.force)
+    print_table(rows)
     return 0
 
 
