@@ -137,10 +137,10 @@ def main(argv: list[str] | None = None) -> int:
     if then:
         same_cpu = earlier["conditions"]["cpu"] == conditions["cpu"]
         add_changes(rows, then, args.against.name, same_cpu)
-    print(table(rows))
     if args.json:
         conditions |= {"load_average_after": load_average(), "protocol": protocol(args)}
         write_results(args.json, KIND, conditions, rows, args.force)
+    print(table(rows))
     return EXIT_CHECK_FAILED if any("failed" in row for row in rows) else EXIT_DONE
 
 

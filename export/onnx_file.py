@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from antispoof.errors import UserError
@@ -19,7 +20,7 @@ OPSETS = range(18, 25)  # 18 is what torch's exporter writes natively; beyond 24
 METADATA_KEY = "antispoof"
 
 
-def convert(graph: ScoreGraph, *, opset: int, dynamic_batch: bool) -> Any:
+def convert(graph: ScoreGraph, *, opset: int, dynamic_batch: bool, time_tiles: int = 1) -> Any:
     """Returns the graph as an ``onnx.ModelProto`` without stack traces, paths and dead weights.
 
     Raises:
@@ -32,7 +33,8 @@ def convert(graph: ScoreGraph, *, opset: int, dynamic_batch: bool) -> Any:
         raise UserError(f"{error.name} is not installed: pip install 'antispoof[onnx]'") from error
     import torch
 
-    with warnings.catch_warnings(), _quiet_exporter(), lowering(format_named("onnx").lowering):
+    how = replace(format_named("onnx").lowering, time_tiles=time_tiles)
+    with warnings.catch_warnings(), _quiet_exporter(), lowering(how):
         # Warnings about the exporter's own internals; what matters is checked by running the file.
         warnings.simplefilter("ignore")
         traced = trace(graph, dynamic_batch=dynamic_batch)

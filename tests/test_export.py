@@ -114,6 +114,16 @@ def test_a_file_that_scores_otherwise_is_refused_and_leaves_nothing(
     assert capsys.readouterr().out == ""
 
 
+def test_tiles_of_time_change_the_graph_and_not_the_scores(exported_model: Path, tmp_path: Path) -> None:
+    flags = ["--model", "aasist-l", "--checkpoint", "random", "--time-tiles", "4", "--out", str(tmp_path)]
+    assert to_onnx.main(flags) == 0
+    clips = speech_like_batch(2)
+    tiled, whole = load(tmp_path / "aasist-l.onnx"), load(exported_model)
+    np.testing.assert_allclose(tiled.score(clips), whole.score(clips), atol=PARITY_TOLERANCE, rtol=0)
+    nodes = [sum(onnx_file.operations(onnx.load(r.path)).values()) for r in (tiled, whole)]
+    assert nodes[0] > nodes[1]
+
+
 def test_nothing_is_overwritten_unless_forced(tmp_path: Path) -> None:
     target = tmp_path / "aasist-l.onnx"
     target.write_text("mine")
