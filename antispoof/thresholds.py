@@ -1,0 +1,135 @@
+"""Fits what turns scores into decisions: operating points, and the map from score to log-likelihood ratio.
+
+Both belong to one file. Quantization moves scores even where it leaves the EER alone, so what was fitted for
+the float file is wrong for its 8-bit copy. Fit on trials that no figure is reported on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from antispoof.errors import UserError
+from antispoof.manifest import Calibration, Threshold
+from antispoof.metrics import (
+    ASVSPOOF5_COST,
+    DetCurve,
+    DetectionCost,
+    Floats,
+    InvertedScores,
+    checked_scores,
+    det_curve,
+    equal_error_rate,
+)
+
+FALSE_ALARM_RATES = (0.01, 0.001)
+MAX_STEPS = 100  # of Newton's method, which needs about ten
+SMALLEST_STEP = 1e-10  # in units of the standardised score
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What was fitted to a file's scores on one list of trials.
+
+    Attributes:
+        calibration: The affine map to log-likelihood ratios.
+        thresholds: Operating points; the first is that of the EER.
+        left_out: Why operating points are missing, one sentence each.
+    """
+
+    calibration: Calibration
+    thresholds: tuple[Threshold, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def fit_decisions(
+    bonafide: ArrayLike, spoof: ArrayLike, data: str, cost: DetectionCost = ASVSPOOF5_COST
+) -> Decisions:
+    """Fits the calibration and every operating point that the trials can support.
+
+    Args:
+        bonafide: Scores (trials,) of the genuine speech.
+        spoof: Scores (trials,) of the spoofs.
+        data: What the trials are, for the manifest.
+        cost: Of the cost-weighted operating point.
+
+    Raises:
+        UserError: A class is empty, a score is not finite, or the scores are inverted.
+    """
+    genuine, fake = checked_scores(bonafide, "bona fide"), checked_scores(spoof, "spoof")
+    equal_error_rate(genuine, fake)  # refuses inverted scores and hopeless ties
+    curve = det_curve(genuine, fake)
+    chosen = {"eer": int(np.argmin(np.abs(curve.miss - curve.false_alarm)))}
+    left_out = []
+    for rate in FALSE_ALARM_RATES:
+        if rate * fake.size < 1:
+            left_out.append(
+                f"false-alarm rate {rate:.1%}: {fake.size} spoofs cannot show it; it takes {round(1 / rate)}"
+            )
+        else:
+            chosen[f"far-{rate * 100:g}%"] = int(np.argmax(curve.false_alarm <= rate))
+    chosen["min-dcf"] = int(np.argmin(cost.normalised(curve.miss, curve.false_alarm)))
+    thresholds = tuple(Threshold(name, _between(curve, at), data) for name, at in chosen.items())
+    scale, offset = fit_llr(genuine, fake)
+    return Decisions(Calibration(scale, offset, data), thresholds, tuple(left_out))
+
+
+def _between(curve: DetCurve, index: int) -> float:
+    """Returns the score halfway between the last trial rejected at ``index`` and the first accepted.
+
+    A threshold that is itself a trial's score would decide that trial by the rounding of the runtime.
+    """
+    rejected = float(curve.thresholds[index])
+    above = curve.thresholds[curve.thresholds > rejected]
+    return (rejected + float(above[0])) / 2 if above.size else float(np.nextafter(rejected, np.inf))
+
+
+def fit_llr(bonafide: ArrayLike, spoof: ArrayLike) -> tuple[float, float]:
+    """Returns scale and offset such that ``scale * score + offset`` is a log-likelihood ratio.
+
+    Logistic regression in which both classes weigh the same, so that the trials' own proportion leaves no
+    trace (Brümmer and du Preez 2006). Its targets are a trial short of certainty on either side, after
+    Platt 1999, "Probabilistic outputs for support vector machines", eq. 10 and 11: without that the scale
+    of separable classes has no bound.
+
+    Raises:
+        UserError: As `metrics.equal_error_rate`, or a higher score means spoof.
+    """
+    genuine, fake = checked_scores(bonafide, "bona fide"), checked_scores(spoof, "spoof")
+    scores = np.concatenate((genuine, fake))
+    centre, spread = float(scores.mean()), float(scores.std())
+    if spread == 0:
+        raise UserError("all scores are the same: there is nothing to calibrate")
+    target = np.repeat(
+        [(genuine.size + 1) / (genuine.size + 2), 1 / (fake.size + 2)], [genuine.size, fake.size]
+    )
+    weight = np.repeat([0.5 / genuine.size, 0.5 / fake.size], [genuine.size, fake.size])
+    scale, offset = _logistic_regression((scores - centre) / spread, target, weight)
+    if scale <= 0:
+        raise InvertedScores("a higher score means spoof here: check the sign of the scores and the labels")
+    return scale / spread, offset - scale * centre / spread
+
+
+def _logistic_regression(x: Floats, target: Floats, weight: Floats) -> tuple[float, float]:
+    """Returns slope and intercept of least weighted cross entropy, by Newton's method with halved steps."""
+    design = np.stack([x, np.ones_like(x)], axis=1)  # (trials, 2)
+
+    def loss(parameters: Floats) -> float:
+        z = design @ parameters
+        return float(weight @ (np.logaddexp(0, z) - target * z))
+
+    parameters = np.zeros(2)
+    for _ in range(MAX_STEPS):
+        probability = 0.5 * (1 + np.tanh(design @ parameters / 2))  # the sigmoid, without overflow
+        gradient = design.T @ (weight * (probability - target))
+        curvature = (design * (weight * probability * (1 - probability))[:, None]).T @ design
+        # The ridge is below any rounding of a real fit; it keeps saturated probabilities solvable.
+        step = np.linalg.solve(curvature + 1e-12 * np.eye(2), gradient)
+        while loss(parameters - step) > loss(parameters) and np.abs(step).max() > SMALLEST_STEP:
+            step /= 2
+        parameters = parameters - step
+        if np.abs(step).max() <= SMALLEST_STEP:
+            break
+    return float(parameters[0]), float(parameters[1])

@@ -1,0 +1,223 @@
+"""Says whether a model file may stand in for another: PASS, FAIL or UNDERPOWERED, and why.
+
+    python benchmarks/parity.py out/aasist-l.onnx out/aasist-l.w8a8.onnx --audio clips --protocol list.tsv \
+        --split dev --split test
+    python benchmarks/parity.py weights.pth out/aasist-l.onnx --model aasist-l --audio LA/dev/flac \
+        --protocol dev.trl.txt --asv-scores asv.dev.txt --faster
+
+Both score the same trials. The candidate passes if its EER is shown to be at most 0.3 percentage points
+higher
+(--allowed-eer-difference): the upper end of the paired bootstrap interval is what counts. Where the trials
+are
+too few to show that, the word is UNDERPOWERED, with how many would be needed. A candidate fails too if its
+scores are inverted or do not correlate with the reference's, or if it was made from other weights.
+
+Exit code 0 is PASS and nothing else: UNDERPOWERED is exit 1 like FAIL, for what was not shown is not known.
+Scores are remembered in --cache, so a run that was interrupted goes on and a repeated one is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import antispoof
+from antispoof.bootstrap import DRAWS
+from antispoof.checkpoint import weights_hash
+from antispoof.data import BONAFIDE, FORMATS
+from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, UserError, run
+from antispoof.formats import format_of
+from antispoof.manifest import describe_file
+from antispoof.models import model_names
+from antispoof.tdcf import asv_errors, read_asv_scores
+from benchmarks.accuracy import write_json
+from benchmarks.gate import ALLOWED_EER_DIFFERENCE, LEAST_CORRELATION, Trials, Verdict, judge
+from benchmarks.harness import judged, measure
+from benchmarks.pooled_nodes import PooledNodes, compare_pooled_nodes
+from benchmarks.ratios import SLOWER, ratio_interval, verdict
+from benchmarks.trial_scores import Clips, find_clips, score_clips
+from benchmarks.worker_handle import Artifact
+from runtimes import Runtime, load
+from runtimes.eager import EagerRuntime
+
+CACHE = Path("out/parity-cache")
+SHOWN_FLIPS = 10
+ROUNDS, ROUNDS_SECONDS, TIME_OUT = 30, 120.0, 300.0  # of --faster
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command's arguments."""
+    p = argparse.ArgumentParser(
+        prog="parity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("reference", type=Path, metavar="REFERENCE", help="the model that is trusted")
+    p.add_argument("candidate", type=Path, metavar="CANDIDATE", help="the one that would replace it")
+    p.add_argument("--audio", type=Path, required=True, metavar="DIR", help="folder of the trials' audio")
+    p.add_argument("--protocol", type=Path, required=True, help="the list of trials with their labels")
+    p.add_argument("--protocol-format", choices=FORMATS, help="default: recognised from its first line")
+    p.add_argument("--split", action="append", default=[], metavar="NAME", help="only this; may be repeated")
+    p.add_argument("--asv-scores", type=Path, help="speaker-verification scores, for the min t-DCF")
+    p.add_argument(
+        "--allowed-eer-difference",
+        type=float,
+        default=100 * ALLOWED_EER_DIFFERENCE,
+        metavar="POINTS",
+        help="percentage points that the EER may be higher (default 0.3)",
+    )
+    p.add_argument("--least-correlation", type=float, default=LEAST_CORRELATION, metavar="R")
+    p.add_argument("--other-weights", action="store_true", help="allow them: the candidate is a student")
+    p.add_argument("--faster", action="store_true", help="fail a candidate that is slower, too")
+    p.add_argument("--pooled-nodes", action="store_true", help="compare which graph nodes are kept (ONNX)")
+    p.add_argument("--model", choices=model_names(), help="which network, for checkpoints")
+    p.add_argument("--threads", type=int, default=1, metavar="N", help="threads of a run (default 1)")
+    p.add_argument("--bootstrap", type=int, default=DRAWS, metavar="N", help=f"draws (default {DRAWS})")
+    p.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    p.add_argument("--cache", type=Path, default=CACHE, metavar="DIR", help=f"default {CACHE}")
+    p.add_argument("--no-cache", action="store_true", help="score everything anew")
+    p.add_argument("--json", type=Path, metavar="OUT", help="also write everything to this file")
+    p.add_argument("--force", action="store_true", help="overwrite OUT")
+    return p
+
+
+def open_model(path: Path, args: argparse.Namespace) -> Runtime:
+    """Opens a model; ``--model`` is for checkpoints alone."""
+    is_checkpoint = path.exists() and format_of(path).name == "torch"
+    return load(path, threads=args.threads, model=args.model if is_checkpoint else None)
+
+
+def weights_of(runtime: Runtime) -> str | None:
+    """Returns the hash of the float weights that a model comes from, where it is known."""
+    if isinstance(runtime, EagerRuntime):
+        return weights_hash(runtime.model)
+    return None if runtime.manifest is None else runtime.manifest.weights_sha256
+
+
+def trials_of(clips: Clips) -> Trials:
+    """Returns what the gate needs to know of the trials."""
+    return Trials(
+        tuple(trial.name for trial in clips.trials),
+        np.array([trial.label == BONAFIDE for trial in clips.trials]),
+        tuple(trial.attack for trial in clips.trials),
+    )
+
+
+def time_ratio(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the candidate's time as a multiple of the reference's, with its interval and the word for it.
+
+    Raises:
+        UserError: One of them cannot be timed.
+    """
+    artifacts = [
+        Artifact(role, path, args.model if format_of(path).name == "torch" else None)
+        for role, path in (("reference", args.reference), ("candidate", args.candidate))
+    ]
+    session = measure(
+        artifacts, threads=args.threads, repeats=ROUNDS, seconds=ROUNDS_SECONDS, time_out=TIME_OUT
+    )
+    for one in session.measured:
+        if one.failure is not None:
+            raise UserError(f"{one.artifact.path} cannot be timed: {one.failure}")
+    base, other = (judged(one.times, args.threads) for one in session.measured)
+    interval = ratio_interval(other, base)
+    return {**asdict(interval), "word": verdict(interval), "rounds": len(base), "threads": args.threads}
+
+
+def table(verdict: Verdict, speed: dict[str, Any] | None, pooled: PooledNodes | None) -> str:
+    """Returns the figures as a short table, the word first."""
+    total, difference, close = verdict.bonafide + verdict.spoof, verdict.difference, verdict.agreement
+    rows = [(verdict.word, verdict.reasons[0]), *(("", reason) for reason in verdict.reasons[1:])]
+    rows += [
+        ("trials", f"{total:,} ({verdict.bonafide:,} bona fide, {verdict.spoof:,} spoof)"),
+        ("EER", f"{verdict.reference_eer:.3%} reference, {verdict.candidate_eer:.3%} candidate"),
+        ("difference", f"{difference.estimate:+.3%}, {difference.low:+.3%} to {difference.high:+.3%}"),
+    ]
+    if verdict.min_tdcf:
+        rows.append(("min t-DCF", "{:.6f} reference, {:.6f} candidate".format(*verdict.min_tdcf)))
+    rows += [
+        ("correlation", f"{close.pearson:.6f} Pearson, {close.spearman:.6f} Spearman"),
+        (
+            "scores differ",
+            f"{close.median_difference:.3g} median, {close.p95_difference:.3g} p95, "
+            f"{close.max_difference:.3g} most",
+        ),
+        ("flipped", f"{len(verdict.flips)} at the reference's EER threshold {verdict.threshold:.4g}"),
+    ]
+    rows += [
+        ("", f"{flip.name} ({flip.label}, {flip.attack}): {flip.reference:.3f} -> {flip.candidate:.3f}")
+        for flip in verdict.flips[:SHOWN_FLIPS]
+    ]
+    if pooled:
+        rows.append(
+            ("kept nodes", f"other set in {pooled.other_set:.1%} of clips, order in {pooled.other_order:.1%}")
+        )
+    if speed:
+        rows.append(
+            (
+                "time",
+                f"{speed['estimate']:.3f} of the reference's ({speed['low']:.3f} to {speed['high']:.3f})",
+            )
+        )
+    return "\n".join(f"{name:<14} {value}" for name, value in rows)
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Refuses what would only fail after the scoring."""
+    if args.bootstrap < 1 or args.seed < 0:
+        raise UserError("--bootstrap takes at least 1, --seed at least 0")
+    if not args.allowed_eer_difference > 0:
+        raise UserError("--allowed-eer-difference must be above 0: no number of trials shows equality")
+    if args.json and args.json.exists() and not args.force:
+        raise UserError(f"{args.json} exists; pass --force to overwrite it")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    args = parser().parse_args(argv)
+    check_arguments(args)
+    asv = read_asv_scores(args.asv_scores) if args.asv_scores else None
+    models = [open_model(path, args) for path in (args.reference, args.candidate)]
+    clips = find_clips(args.protocol, args.audio, format=args.protocol_format, splits=args.split)
+    memory = None if args.no_cache else args.cache
+    scores = [score_clips(model, clips, memory) for model in models]
+    result = judge(
+        *scores,
+        trials_of(clips),
+        allowed=args.allowed_eer_difference / 100,
+        least_correlation=args.least_correlation,
+        asv=None if asv is None else asv_errors(asv["target"], asv["nontarget"], asv["spoof"]),
+        draws=args.bootstrap,
+        seed=args.seed,
+    )
+    weights = [weights_of(model) for model in models]
+    if None not in weights and weights[0] != weights[1] and not args.other_weights:
+        result = result.failed("the candidate was made from other weights (a student: --other-weights)")
+    pooled = compare_pooled_nodes(args.reference, args.candidate, clips) if args.pooled_nodes else None
+    speed = time_ratio(args) if args.faster else None
+    if speed and speed["word"] == SLOWER:
+        result = result.failed(f"it takes {speed['estimate']:.2f} times the reference's time")
+    print(table(result, speed, pooled))
+    if args.json:
+        files = {"reference": args.reference, "candidate": args.candidate}
+        write_json(
+            args.json,
+            {
+                "files": {role: asdict(describe_file(path)) for role, path in files.items()},
+                "protocol": args.protocol.name,
+                "splits": args.split,
+                "allowed_eer_difference": args.allowed_eer_difference / 100,
+                "versions": {"antispoof": antispoof.__version__, "numpy": np.__version__},
+                **json.loads(json.dumps(asdict(result))),
+                "pooled_nodes": None if pooled is None else asdict(pooled),
+                "time_ratio": speed,
+            },
+        )
+    return EXIT_DONE if result.word == "PASS" else EXIT_CHECK_FAILED
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,127 @@
+"""Names every way to store a model in fewer bits, for all formats, in one grammar.
+
+    NAME        = WEIGHTS [ACTIVATIONS] ["-" OPTION]...
+    WEIGHTS     = "w8" | "w4"            integers of so many bits, signed, one scale per output channel
+                | "f16"                  float16, arithmetic included
+    ACTIVATIONS = "a8" | "a16"           integers whose range was fixed by calibration (static)
+                | "d8"                   integers whose range is found anew in every run (dynamic)
+                  nothing                stay float: the weights alone are stored small
+    OPTION      = "s8"                   activations signed; without it they are unsigned (U8S8)
+                | "rr"                   reduced range: 7-bit weights, for processors whose 8-bit products
+                                         saturate in 16 bits (x86 without VNNI)
+                | "mixed"                layers that lose too much in this form stay as they are
+                | "all"                  every layer, the waveform's and the graph's too; to show what that
+                costs
+
+So ``w8a8`` is static QDQ in U8S8, ``w8a8-s8`` the same in S8S8, ``w8a16`` has 16-bit activations, ``w8d8`` is
+dynamic INT8, ``w8`` and ``w4`` are weight-only, ``f16-mixed`` is float16 with float32 islands.
+
+Which layers stay float without being told is no part of the name, because it is the same for all: the layers
+that hear the waveform (8-bit audio is worse than any 8-bit layer), and whatever is small and sensitive beside
+the convolutions and projections, such as graph attention.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from antispoof.errors import UserError
+
+Activations = Literal["float", "static", "dynamic"]
+
+_NAME = re.compile(
+    r"(?P<weights>w8|w4|f16)(?P<activations>a8|a16|d8)?(?P<options>(-(s8|rr|mixed|all))*)", re.ASCII
+)
+_KINDS: dict[str, Activations] = {"a": "static", "d": "dynamic"}
+# In the order in which a name spells them, so that a recipe has one name.
+_OPTIONS = {"s8": "signed_activations", "rr": "reduced_range", "mixed": "mixed", "all": "everything"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What becomes of weights and activations.
+
+    Attributes:
+        weight_bits: 8, 4 or 16; 16 is float16, fewer are integers.
+        activations: ``float``, or integers of a ``static`` or ``dynamic`` range.
+        activation_bits: 8 or 16; 16 too for the float16 of ``f16``, 32 where they stay float32.
+        signed_activations: Whether integer activations have a sign.
+        reduced_range: Whether 8-bit weights use 7 bits.
+        mixed: Whether layers that lose too much are left as they are.
+        everything: Whether even the layers that hear the waveform are quantized.
+    """
+
+    weight_bits: int
+    activations: Activations
+    activation_bits: int
+    signed_activations: bool = False
+    reduced_range: bool = False
+    mixed: bool = False
+    everything: bool = False
+
+    @property
+    def float16(self) -> bool:
+        """Whether the numbers are float16 and not integers."""
+        return self.weight_bits == 16
+
+    @property
+    def weight_limit(self) -> int:
+        """The largest weight in steps: symmetric, so the most negative integer is never used."""
+        return 2 ** (self.weight_bits - 1 - self.reduced_range) - 1
+
+    @property
+    def name(self) -> str:
+        """The recipe's one name, which `parse_recipe` reads back."""
+        weights = "f16" if self.float16 else f"w{self.weight_bits}"
+        letter = {"static": "a", "dynamic": "d", "float": ""}[self.activations]
+        activations = f"{letter}{self.activation_bits}" if letter else ""
+        options = "".join(f"-{option}" for option, field in _OPTIONS.items() if getattr(self, field))
+        return weights + activations + options
+
+    @property
+    def precision(self) -> str:
+        """What a manifest calls the numbers."""
+        if self.float16:
+            return "float16"
+        weights = f"int{self.weight_bits} weights"
+        if self.activations == "float":
+            return f"{weights}, float32 activations"
+        sign = "" if self.signed_activations else "u"
+        return f"{weights}, {sign}int{self.activation_bits} activations"
+
+
+def parse_recipe(name: str) -> Recipe:
+    """Returns the recipe that a name spells.
+
+    Raises:
+        UserError: The name is not of the grammar, or asks for what contradicts itself.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise UserError(
+            f"no recipe {name!r}: a name is w8, w4 or f16, then a8, a16 or d8, then -s8, -rr, -mixed"
+        )
+    chosen = match["options"].split("-")[1:]
+    options = {field: option in chosen for option, field in _OPTIONS.items()}
+    activations = match["activations"]
+    if match["weights"] == "f16":
+        recipe = Recipe(16, "float", 16, **options)
+        contradiction = activations or recipe.signed_activations or recipe.reduced_range
+    else:
+        kind = _KINDS[activations[0]] if activations else "float"
+        recipe = Recipe(
+            int(match["weights"][1]), kind, int(activations[1:]) if activations else 32, **options
+        )
+        contradiction = recipe.signed_activations and kind == "float"
+    if contradiction:
+        raise UserError(f"recipe {name!r} asks for integers where it leaves none")
+    if len(set(chosen)) < len(chosen) or recipe.name != name:
+        raise UserError(f"recipe {name!r}: options stand once each, in the order {recipe.name}")
+    return recipe
+
+
+def options_of(recipe: Recipe) -> dict[str, object]:
+    """Returns the fields of a recipe, for a manifest or a table."""
+    return {field.name: getattr(recipe, field.name) for field in fields(recipe)}

@@ -1,0 +1,131 @@
+"""The parity gate: it passes what was shown, fails what is wrong and says where the trials do not suffice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from antispoof.audio import SAMPLE_RATE
+from antispoof.speechlike import speech_like
+from benchmarks import parity
+from benchmarks.gate import Trials, judge
+from export import to_onnx
+
+Floats = NDArray[np.float64]
+ALLOWED = 0.003
+
+
+def trials(count: int) -> tuple[Floats, Trials]:
+    """Scores of a detector with an EER of about 2 %, half of the trials bona fide."""
+    random = np.random.default_rng(0)
+    is_bonafide = np.arange(count) % 2 == 0
+    scores = random.normal(np.where(is_bonafide, 2.0, -2.0), 1.0)
+    names = tuple(f"clip{index}" for index in range(count))
+    return scores, Trials(names, is_bonafide, tuple("-" if b else "A01" for b in is_bonafide))
+
+
+def test_the_very_same_scores_pass() -> None:
+    scores, listed = trials(100)
+    assert judge(scores, scores, listed, allowed=ALLOWED).word == "PASS"
+
+
+def test_a_little_noise_passes_on_many_trials_and_not_on_few() -> None:
+    for count, word in ((40_000, "PASS"), (200, "UNDERPOWERED")):
+        scores, listed = trials(count)
+        noisy = scores + np.random.default_rng(1).normal(0, 0.02, count)
+        verdict = judge(scores, noisy, listed, allowed=ALLOWED)
+        assert verdict.word == word
+    assert any("trials" in reason for reason in verdict.reasons)
+
+
+def test_a_worse_candidate_fails() -> None:
+    scores, listed = trials(4_000)
+    worse = scores + np.random.default_rng(1).normal(0, 0.6, 4_000)
+    verdict = judge(scores, worse, listed, allowed=ALLOWED)
+    assert verdict.word == "FAIL"
+    assert verdict.flips
+    assert {flip.attack for flip in verdict.flips} <= {"-", "A01"}
+
+
+def test_a_turned_polarity_fails_and_is_named() -> None:
+    scores, listed = trials(4_000)
+    verdict = judge(scores, -scores, listed, allowed=ALLOWED)
+    assert verdict.word == "FAIL"
+    assert any("inverted" in reason for reason in verdict.reasons)
+
+
+def test_scores_that_go_their_own_way_fail_even_with_the_same_eer() -> None:
+    scores, listed = trials(4_000)
+    other = np.random.default_rng(2).normal(np.where(listed.is_bonafide, 2.0, -2.0), 1.0)
+    verdict = judge(scores, other, listed, allowed=0.05)
+    assert verdict.word == "FAIL"
+    assert any("correlat" in reason for reason in verdict.reasons)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small models of different weights, six clips and their labels (which mean nothing)."""
+    folder = tmp_path_factory.mktemp("parity")
+    for index in range(6):
+        soundfile.write(folder / f"{index}.wav", speech_like(index, SAMPLE_RATE), SAMPLE_RATE)
+    flags = ["--model", "aasist-l", "--set", "clip_samples=16000", "--out", str(folder)]
+    to_onnx.main([*flags, "--checkpoint", "random", "--name", "one"])
+    bundled = Path(parity.__file__).parents[1] / "antispoof" / "checkpoints" / "aasist-l.safetensors"
+    to_onnx.main([*flags, "--checkpoint", str(bundled), "--name", "two"])
+    return folder
+
+
+def run(place: Path, candidate: str, labels: str) -> int:
+    protocol = place / "labels.tsv"
+    rows = [f"{index}.wav\t{label}" for index, label in enumerate(labels.split())]
+    protocol.write_text("path\tlabel\n" + "\n".join(rows) + "\n")
+    paths = [str(place / "one.onnx"), str(place / f"{candidate}.onnx")]
+    return parity.main([*paths, "--audio", str(place), "--protocol", str(protocol), "--no-cache"])
+
+
+def labels_by_score(place: Path) -> str:
+    """Labels that the first model gets right, so that its EER is no more than a half."""
+    from antispoof.audio import fit_length, load_audio
+    from runtimes import load
+
+    runtime = load(place / "one.onnx")
+    clips = np.stack([fit_length(load_audio(place / f"{index}.wav"), 16_000) for index in range(6)])
+    order = np.argsort(np.argsort(runtime.score(clips)))
+    return " ".join("bonafide" if rank >= 3 else "spoof" for rank in order)
+
+
+def test_a_file_passes_against_itself(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(place, "one", labels_by_score(place)) == 0
+    assert capsys.readouterr().out.startswith("PASS")
+
+
+def test_other_weights_fail_whatever_they_score(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(place, "two", labels_by_score(place)) == 1
+    printed = capsys.readouterr().out
+    assert printed.startswith("FAIL")
+    assert "other weights" in printed
+
+
+@pytest.mark.slow
+def test_a_waveform_in_8_bits_fails(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from quantize import onnx_int8
+
+    to_onnx.main(["--checkpoint", str(shared / "weights" / "AASIST-L.pth"), "--out", str(tmp_path)])
+    path, audio = tmp_path / "aasist-l.onnx", shared / "audio"
+    onnx_int8.main([str(path), "--recipe", "w8a8-all", "--audio", str(audio)])
+    protocol = [
+        "--protocol",
+        str(audio / "manifest.tsv"),
+        "--split",
+        "test",
+        "--audio",
+        str(audio),
+        "--no-cache",
+    ]
+    capsys.readouterr()
+    assert parity.main([str(path), str(tmp_path / "aasist-l.w8a8-all.onnx"), *protocol]) == 1
+    assert capsys.readouterr().out.startswith("FAIL")

@@ -1,0 +1,105 @@
+"""Recipes, calibration and the quantized ONNX files."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from antispoof.errors import UserError
+from antispoof.manifest import read_manifest
+from antispoof.speechlike import speech_like_batch
+from export import to_onnx
+from quantize import calibration, onnx_int8
+from quantize.calibration import Histogram, observe
+from quantize.recipes import parse_recipe
+from runtimes import load
+
+RECIPES = ("w8a8", "w8a8-s8", "w8a8-rr", "w8a8-mixed", "w8a16", "w8d8", "w8", "w4", "f16", "f16-mixed")
+LIST = Path(calibration.__file__).with_name("calibration_clips.txt")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_has_one_name(name: str) -> None:
+    assert parse_recipe(name).name == name
+
+
+@pytest.mark.parametrize("name", ["", "w7a8", "w8a8-", "w8a8-rr-s8", "a8w8", "w8a8-fast", "f16a8", "W8A8"])
+def test_what_is_no_recipe_is_refused(name: str) -> None:
+    with pytest.raises(UserError):
+        parse_recipe(name)
+
+
+def test_calibration_clips_are_of_the_train_split_alone(shared: Path) -> None:
+    with (shared / "audio" / "manifest.tsv").open(encoding="utf-8") as file:
+        rows = {row["path"]: row for row in csv.DictReader(file, delimiter="\t")}
+    listed = calibration.read_list(LIST)
+    assert len(listed) == len(set(listed)) >= 32
+    assert {rows[path]["split"] for path in listed} == {"train"}
+    reported = {
+        row["dataset"] for row in rows.values() if row["split"] != "train" and row["label"] == "spoof"
+    }
+    assert not reported & {rows[path]["dataset"] for path in listed}
+
+
+@pytest.mark.parametrize("observer", ["minmax", "percentile", "entropy", "mse"])
+def test_ranges_do_not_depend_on_the_order_of_the_clips(observer: str) -> None:
+    parts = [np.random.default_rng(seed).normal(0, 1 + seed, 5_000).astype(np.float32) for seed in range(4)]
+    grids = []
+    for order in (parts, parts[::-1]):
+        histogram = Histogram()
+        for part in order:
+            histogram.add(part)
+        grids.append(observe(histogram, observer))
+    assert grids[0] == grids[1]
+
+
+@pytest.fixture(scope="module")
+def float_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("float")
+    bundled = Path(to_onnx.__file__).parents[1] / "antispoof" / "checkpoints" / "aasist-l.safetensors"
+    to_onnx.main(["--checkpoint", str(bundled), "--set", "clip_samples=16000", "--out", str(folder)])
+    return folder / "aasist-l.onnx"
+
+
+# Scores of the bundled model spread over about 5. Eight bits in every encoder layer move them by a
+# few tenths on generated signals; more would mean that a layer was put wrong.
+LARGEST_MEDIAN = {"f16": 0.02, "w8a8": 0.6}
+
+
+@pytest.mark.parametrize("recipe", sorted(LARGEST_MEDIAN))
+def test_a_quantized_file_scores_nearly_like_its_source(
+    recipe: str, float_model: Path, tmp_path: Path
+) -> None:
+    assert onnx_int8.main([str(float_model), "--recipe", recipe, "--out", str(tmp_path)]) == 0
+    path = tmp_path / f"aasist-l.{recipe}.onnx"
+    content = path.read_bytes()
+    onnx_int8.main([str(float_model), "--recipe", recipe, "--out", str(tmp_path), "--force"])
+    assert path.read_bytes() == content  # the same clips give the same bytes
+    clips = speech_like_batch(8, 16_000, seed=500)
+    difference = np.abs(load(path).score(clips) - load(float_model).score(clips))
+    assert np.median(difference) <= LARGEST_MEDIAN[recipe]
+    manifest, source = read_manifest(path), read_manifest(float_model)
+    assert manifest.recipe == recipe
+    assert manifest.weights_sha256 == source.weights_sha256
+    assert path.stat().st_size < 0.9 * float_model.stat().st_size
+
+
+def test_the_waveform_stays_float(float_model: Path, tmp_path: Path) -> None:
+    onnx_int8.main([str(float_model), "--recipe", "w8a8", "--out", str(tmp_path)])
+    graph = onnx.load(tmp_path / "aasist-l.w8a8.onnx").graph
+    first = next(node for node in graph.node if node.op_type == "Conv")
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    assert weights[first.input[1]].data_type == onnx.TensorProto.FLOAT
+    assert any(node.op_type == "QuantizeLinear" for node in graph.node)
+
+
+def test_nothing_is_overwritten_unless_forced(float_model: Path, tmp_path: Path) -> None:
+    target = tmp_path / "aasist-l.w8.onnx"
+    target.write_text("mine")
+    with pytest.raises(UserError, match="--force"):
+        onnx_int8.main([str(float_model), "--recipe", "w8", "--out", str(tmp_path)])
+    assert target.read_text() == "mine"
