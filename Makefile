@@ -12,7 +12,7 @@ onnx: $(INSTALLED)
 	$(BIN)/python export/to_onnx.py --out out --force
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from antispoof.__main__ import COMMANDS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGES = ("antispoof", "train", "export", "quantize", "runtimes", "benchmarks")
@@ -42,12 +43,5 @@ def test_modules_say_what_they_are(path: Path) -> None:
 
 def test_the_readme_names_every_command() -> None:
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    commands = [
-        path for path in SOURCES if re.search(r"^if __name__ == .__main__.:", path.read_text(), re.MULTILINE)
-    ]
-    missing = [
-        str(path.relative_to(REPOSITORY))
-        for path in commands
-        if path.name != "__main__.py" and str(path.relative_to(REPOSITORY)) not in readme
-    ]
-    assert not missing
+    paths = [command.module.replace(".", "/") + ".py" for command in COMMANDS.values()]
+    assert not [path for path in paths if path not in readme]
