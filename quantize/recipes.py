@@ -10,8 +10,7 @@
                 | "rr"                   reduced range: 7-bit weights, for processors whose 8-bit products
                                          saturate in 16 bits (x86 without VNNI)
                 | "mixed"                layers that lose too much in this form stay as they are
-                | "all"                  every layer, the waveform's and the graph's too; to show what that
-                costs
+                | "all"                  the layers that hear the waveform too; to show what that costs
 
 So ``w8a8`` is static QDQ in U8S8, ``w8a8-s8`` the same in S8S8, ``w8a16`` has 16-bit activations, ``w8d8`` is
 dynamic INT8, ``w8`` and ``w4`` are weight-only, ``f16-mixed`` is float16 with float32 islands.

@@ -53,14 +53,14 @@ def layer_of(graph: OnnxGraph, node: NodeProto) -> Layer | None:
 
 
 def layers_in_scope(graph: OnnxGraph, everything: bool = False) -> list[Layer]:
-    """Returns the layers to quantize, in the order of the graph; ``everything`` leaves none out."""
+    """Returns the layers to quantize, in graph order; ``everything`` takes in the waveform's too."""
     heard = set() if everything else _hearing_the_waveform(graph)
     layers = [layer for node in graph.nodes if (layer := layer_of(graph, node)) is not None]
     return [
         layer
         for layer in layers
         if id(layer.node) not in heard
-        and (everything or layer.is_convolution or np.size(graph.constants[layer.weight]) >= LINEAR_WEIGHTS)
+        and (layer.is_convolution or np.size(graph.constants[layer.weight]) >= LINEAR_WEIGHTS)
     ]
 
 
