@@ -62,7 +62,8 @@ def score_clips(runtime: Runtime, clips: Clips, memory: Path | None) -> np.ndarr
         try:
             memory.mkdir(parents=True, exist_ok=True)
             # Ends a line that an interruption cut off; blank lines mean nothing.
-            file.open("a", encoding="utf-8").write("\n" if file.exists() else "")
+            with file.open("a", encoding="utf-8") as rows:
+                rows.write("\n" if rows.tell() else "")
         except OSError as error:
             raise UserError(f"cannot remember scores in {memory}: {error.strerror}") from error
     todo = [index for index, name in enumerate(names) if name not in known]
