@@ -2,6 +2,7 @@
 
 from antispoof.models import aasist as aasist
 from antispoof.models import bimamba as bimamba
+from antispoof.models import fscnn as fscnn
 from antispoof.models import moe_mamba as moe_mamba
 from antispoof.models import se_mamba as se_mamba
 from antispoof.models.detector import BONAFIDE, LABELS, SPOOF, Config, Detector, DetectorOutput, freeze
