@@ -1,16 +1,24 @@
-"""What may happen to a recording in training: where it is cut, how loud it is, what hums behind it."""
+"""What may happen to a recording in training: where it is cut, and what stands between mouth and detector."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import fft, signal
 
+from antispoof.audio import SAMPLE_RATE
+from antispoof.channel import add_noise, apply_gain, reverberate, transcode
 from train.recipe import AugmentRecipe
 
 CROP_TRIES = 4
 QUIET = 0.25  # a crop below this share of its clip's RMS is mostly a pause
-FULL_SCALE = 32_768  # of 16 bits
+LEAST_SHARE = 0.25  # of a crop that is made short and repeated
+EQUALISER_KNOTS = 6
+NYQUIST_HZ = SAMPLE_RATE / 2
+HIGH_PASS_HZ = (40.0, 400.0)
+WIDEST_MASK = 0.2  # of the spectrum
+LONGEST_ROOM = SAMPLE_RATE // 2  # samples of an impulse response; what follows is 30 dB down in most rooms
 
 
 def random_crop(clip: np.ndarray, samples: int, generator: np.random.Generator) -> np.ndarray:
@@ -18,15 +26,27 @@ def random_crop(clip: np.ndarray, samples: int, generator: np.random.Generator) 
 
     A crop that is mostly a pause is drawn anew a few times: its label could not be heard.
     """
+    start = crop_start(clip, samples, generator)
+    return cut(clip, start, samples)
+
+
+def crop_start(clip: np.ndarray, samples: int, generator: np.random.Generator) -> int:
+    """Returns where `random_crop` cuts."""
     if len(clip) <= samples:
-        return np.tile(clip, -(-samples // len(clip)))[:samples]
+        return 0
     floor = QUIET * rms(clip)
     for _ in range(CROP_TRIES):
-        start = generator.integers(len(clip) - samples + 1)
-        crop = clip[start : start + samples]
-        if rms(crop) >= floor:
+        start = int(generator.integers(len(clip) - samples + 1))
+        if rms(clip[start : start + samples]) >= floor:
             break
-    return crop
+    return start
+
+
+def cut(clip: np.ndarray, start: int, samples: int) -> np.ndarray:
+    """Returns ``samples`` of a clip from ``start``, repeated where it ends before."""
+    if start + samples <= len(clip):
+        return clip[start : start + samples]
+    return np.tile(clip, -(-samples // len(clip)))[:samples]
 
 
 def rms(waveform: np.ndarray) -> float:
@@ -34,31 +54,98 @@ def rms(waveform: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
 
 
-def add_noise(waveform: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
-    """Returns ``waveform`` with ``noise`` of equal length under it, ``snr_db`` below its power."""
-    level = rms(noise)
-    if level == 0:
-        return waveform
-    return waveform + noise * np.float32(rms(waveform) / level * 10 ** (-snr_db / 20))
-
-
-def amplify(waveform: np.ndarray, gain_db: float) -> np.ndarray:
-    """Returns ``waveform`` at another level, rounded and clipped to 16 bits as a recorder would."""
-    scaled = np.rint(waveform * (FULL_SCALE * 10 ** (gain_db / 20)))
-    return (np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1) / FULL_SCALE).astype(np.float32)
-
-
 class Augmentation:
-    """Noise, then gain: what stands in front of a microphone, then the microphone."""
+    """A room and its noises, then a microphone, then a line; see `AugmentRecipe`."""
 
-    def __init__(self, recipe: AugmentRecipe, noises: Sequence[np.ndarray]) -> None:
-        """Keeps the noise clips, each (samples,) int16."""
+    def __init__(
+        self, recipe: AugmentRecipe, noises: Sequence[np.ndarray], rooms: Sequence[np.ndarray] = ()
+    ) -> None:
+        """Keeps noise clips and impulse responses, each (samples,) int16."""
         self._recipe, self._noises = recipe, noises
+        self._rooms = [_response(room) for room in rooms]
 
     def __call__(self, waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Returns what ``waveform`` (samples,) float32 becomes."""
-        if self._noises and generator.random() < self._recipe.noise_share:
+        """Returns what ``waveform`` (samples,) float32 becomes, of the same length."""
+        recipe = self._recipe
+        if generator.random() < recipe.short_share:
+            kept = int(len(waveform) * generator.uniform(LEAST_SHARE, 1))
+            waveform = cut(waveform[:kept], 0, len(waveform))
+        if self._rooms and generator.random() < recipe.room_share:
+            waveform = reverberate(waveform, self._rooms[int(generator.integers(len(self._rooms)))])
+        if generator.random() < recipe.distortion_share:
+            waveform = distort(waveform, generator)
+        if self._noises and generator.random() < recipe.noise_share:
             noise = self._noises[int(generator.integers(len(self._noises)))]
             noise = random_crop(noise, len(waveform), generator).astype(np.float32)
+            waveform = add_noise(waveform, noise, generator.uniform(*recipe.noise_snr_db))
+        waveform = self._line(waveform, generator)
+        if generator.random() < recipe.telephone_share:
+            waveform = transcode(waveform, str(generator.choice(["g711-mu", "g711-a"])))
+        return apply_gain(waveform, generator.uniform(*recipe.gain_db))
+
+    def _line(self, waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Returns ``waveform`` after everything that is a frequency response, and stationary noise."""
+        samples = len(waveform)
+        points = fft.next_fast_len(samples, real=True)
+        frequencies = np.linspace(0, NYQUIST_HZ, points // 2 + 1)
+        response = self._response_of_line(frequencies, generator)
+        hiss = generator.random() < self._recipe.hiss_share
+        if response is not None:
+            spectrum = fft.rfft(waveform, points) * response.astype(np.float32)
+            level = rms(waveform)
+            waveform = fft.irfft(spectrum, points)[:samples]
+            waveform = waveform * np.float32(level / (rms(waveform) + 1e-9))
+        if hiss:
+            slope = np.maximum(frequencies, 50) ** -generator.uniform(0, 0.5)
+            noise = fft.rfft(generator.standard_normal(points, dtype=np.float32))
+            noise = fft.irfft(noise * slope.astype(np.float32), points)[:samples]
             waveform = add_noise(waveform, noise, generator.uniform(*self._recipe.noise_snr_db))
-        return amplify(waveform, generator.uniform(*self._recipe.gain_db))
+        return waveform
+
+    def _response_of_line(self, frequencies: np.ndarray, generator: np.random.Generator) -> np.ndarray | None:
+        """Returns a magnitude for each frequency; None where nothing was drawn."""
+        recipe, drawn = self._recipe, generator.random(4)
+        shares = (recipe.equaliser_share, recipe.low_pass_share, recipe.high_pass_share, recipe.mask_share)
+        if not (drawn < shares).any():
+            return None
+        response = np.ones(len(frequencies))
+        if drawn[0] < shares[0]:
+            knots = np.r_[0, np.sort(generator.uniform(0, NYQUIST_HZ, EQUALISER_KNOTS)), NYQUIST_HZ]
+            levels_db = generator.normal(0, recipe.equaliser_db, len(knots))
+            response *= 10 ** (np.interp(frequencies, knots, levels_db) / 20)
+        if drawn[1] < shares[1]:
+            edge, order = generator.uniform(*recipe.low_pass_hz), generator.uniform(8, 80)
+            response /= np.sqrt(1 + (frequencies / edge) ** order)
+        if drawn[2] < shares[2]:
+            edge, order = generator.uniform(*HIGH_PASS_HZ), generator.uniform(2, 8)
+            response /= np.sqrt(1 + (edge / np.maximum(frequencies, 1)) ** order)
+        if drawn[3] < shares[3]:
+            low = generator.uniform(0, NYQUIST_HZ)
+            high = low + generator.uniform(0, WIDEST_MASK * NYQUIST_HZ)
+            response[(frequencies >= low) & (frequencies < high)] = 0
+        return response
+
+
+def distort(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Returns ``waveform`` with impulsive noise that follows it, or with harmonics of its peaks.
+
+    The second and third algorithm of RawBoost (Tak et al., arXiv 2111.04433), in their simplest form.
+    """
+    if generator.random() < 0.5:
+        hit = generator.random(len(waveform), dtype=np.float32) < generator.uniform(0, 0.05)
+        strength = generator.standard_normal(len(waveform), dtype=np.float32) * generator.uniform(0.2, 1)
+        return (waveform + hit * np.abs(waveform) * strength).astype(np.float32)
+    level = 3 * rms(waveform) + 1e-9
+    x = waveform / level
+    harmonics = generator.uniform(0, 0.3) * x * np.abs(x) + generator.uniform(0, 0.1) * x**3
+    return ((x + harmonics) * level).astype(np.float32)
+
+
+def _response(room: np.ndarray) -> np.ndarray:
+    """Returns an impulse response from shortly before its direct sound on."""
+    response = room.astype(np.float32)
+    start = max(0, int(np.argmax(np.abs(response))) - 16)
+    response = response[start : start + LONGEST_ROOM]
+    fade = min(len(response), 256)
+    response[-fade:] *= signal.windows.hann(2 * fade)[fade:].astype(np.float32)
+    return response

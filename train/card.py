@@ -93,11 +93,11 @@ def _measure_all(
     model: Detector, audio: Path, protocol: Path
 ) -> tuple[list[Figure], dict[str, tuple[AttackEer, ...]]]:
     """Returns the figures of dev (clean) and test (every condition), and the clean ones by data set."""
-    rows = read_rows(protocol)
+    rows = read_rows(protocol, audio)
     figures, attacks = [], {}
     for split, conditions in (("dev", [CLEAN]), ("test", list(CONDITIONS))):
         part = [row for row in rows if row.split == split and row.label != NOISE]
-        clips = decode(part, audio, partial(tqdm, desc=f"decoding {split}", unit="clip", disable=None))
+        clips = decode(part, partial(tqdm, desc=f"decoding {split}", unit="clip", disable=None))
         for condition in tqdm(conditions, desc=f"scoring {split}", unit="condition", disable=None):
             figure, by_dataset = measure(model, split, part, clips, condition)
             figures.append(figure)

@@ -1,7 +1,7 @@
 """The recordings of a run: which rows of a list may be used, their samples in memory, and each step's batch.
 
 The list is tab-separated with a header: path, label (bonafide, spoof or noise) and split (train, dev, ...);
-dataset, attack and licence where they are known.
+dataset, attack, licence and source (what a copy was made of) where they are known.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from antispoof.audio import load_audio
 from antispoof.data import BONAFIDE, NOISE, SPOOF, UNKNOWN
 from antispoof.errors import UserError
 from antispoof.text_tables import header_columns, split_fields, text_lines
-from train.augment import Augmentation, random_crop
+from train.augment import Augmentation, crop_start, cut, random_crop
 from train.recipe import DataRecipe
 
 CLASSES = (SPOOF, BONAFIDE)  # in the order of the logits
 INT16_SCALE = 32_768
+LISTED = ("path", "label", "split", "dataset", "attack", "licence", "source")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,16 @@ class Row:
     dataset: str = UNKNOWN
     attack: str = UNKNOWN
     licence: str = ""
+    source: str = UNKNOWN  # path of the recording that this one is a copy of
+    folder: Path = Path()  # where paths start; not of the list
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path, folder: Path = Path()) -> list[Row]:
     """Returns every line of a list, noise included, in the order of the file.
+
+    Args:
+        path: The list.
+        folder: Where its paths start.
 
     Raises:
         UserError: The file cannot be read, lacks a column, or a line does not fit its header.
@@ -60,7 +67,8 @@ def read_rows(path: Path) -> list[Row]:
         elif len(fields) != len(columns):
             raise UserError(f"{path}:{number}: {len(fields)} columns where the header has {len(columns)}")
         else:
-            row = Row(**{name: fields[columns[name]] for name in Row.__slots__ if name in columns})
+            known = {name: fields[columns[name]] for name in LISTED if name in columns}
+            row = Row(**known, folder=folder)
             if row.label not in (*CLASSES, NOISE):
                 raise UserError(f"{path}:{number}: the label {row.label!r} is none of bonafide, spoof, noise")
             rows.append(row)
@@ -80,36 +88,57 @@ def may_train(row: Row, recipe: DataRecipe) -> bool:
     return not recipe.folders or row.path.startswith(recipe.folders)
 
 
-def training_rows(rows: Iterable[Row], recipe: DataRecipe) -> tuple[list[Row], list[Row]]:
-    """Returns what is trained on and the additive noise, of the train split alone.
+def training_rows(
+    rows: Iterable[Row], recipe: DataRecipe, copies: Iterable[Row] = ()
+) -> tuple[list[Row], list[Row], list[Row]]:
+    """Returns speech to train on, additive noise and impulse responses, of the train split alone.
+
+    Args:
+        rows: The list of the recordings.
+        recipe: Which of them may be used.
+        copies: Made of those that may be used, so only their split counts.
 
     Raises:
         UserError: A class has no recording left.
     """
     allowed = [row for row in rows if row.split == "train" and may_train(row, recipe)]
     speech = [row for row in allowed if row.label != NOISE]
-    noise = [row for row in allowed if row.label == NOISE and row.path.startswith(recipe.noise_folders)]
+    speech += [row for row in copies if row.split == "train" and row.label != NOISE]
+    sounds = [row for row in allowed if row.label == NOISE]
+    noise = [row for row in sounds if row.path.startswith(recipe.noise_folders)]
+    rooms = [row for row in sounds if row.path.startswith(recipe.room_folders)]
     for label in CLASSES:
         if not any(row.label == label for row in speech):
             raise UserError(f"no {label} recording of the train split may be used; see data in the recipe")
-    return speech, noise
+    return speech, noise, rooms
 
 
 def decode(
-    rows: Sequence[Row], folder: Path, watch: Callable[[Sequence[Row]], Iterable[Row]]
+    rows: Sequence[Row], watch: Callable[[Sequence[Row]], Iterable[Row]], store: Path | None = None
 ) -> list[np.ndarray]:
     """Returns every recording as (samples,) int16, which takes half the memory of float32.
 
     Args:
         rows: What to read.
-        folder: Where the paths of the rows start.
         watch: Wraps the rows to show the progress, as ``tqdm`` does.
+        store: A file to be made anew, from which the recordings are then mapped into memory, so that a
+            corpus may be larger than it. The system gives their memory away where it is short of it.
     """
-    clips = []
-    for row in watch(rows):
-        scaled = np.rint(load_audio(folder / row.path) * INT16_SCALE)
-        clips.append(np.clip(scaled, -INT16_SCALE, INT16_SCALE - 1).astype(np.int16))
-    return clips
+    if store is None:
+        return [_samples(row) for row in watch(rows)]
+    sizes = []
+    with store.open("wb") as file:
+        for row in watch(rows):
+            clip = _samples(row)
+            file.write(clip.tobytes())
+            sizes.append(len(clip))
+    everything = np.memmap(store, np.int16, "r") if sum(sizes) else np.empty(0, np.int16)
+    return np.split(everything, np.cumsum(sizes)[:-1])
+
+
+def _samples(row: Row) -> np.ndarray:
+    scaled = np.rint(load_audio(row.folder / row.path) * INT16_SCALE)
+    return np.clip(scaled, -INT16_SCALE, INT16_SCALE - 1).astype(np.int16)
 
 
 def fingerprint(clips: Iterable[np.ndarray]) -> str:
@@ -144,21 +173,55 @@ class Batches:
         seed: int,
     ) -> None:
         self._clips, self._augment, self._seed = clips, augment, seed
-        self._crop = recipe.crop_samples
+        self._crop, self._pair_share = recipe.crop_samples, recipe.pair_share
+        self._pairs = _pairs_by_attack(rows)
+        if recipe.pair_share and not self._pairs:
+            raise UserError("data.pair_share needs copies: make some with train/vocode.py and give --more")
+        paired = {copy for pairs in self._pairs.values() for _, copy in pairs}
         self._classes = []
         for label in CLASSES:
-            members = np.array([index for index, row in enumerate(rows) if row.label == label])
+            # Copies are drawn with their originals only; alone they teach their own tool marks.
+            members = [index for index, row in enumerate(rows) if row.label == label and index not in paired]
             chances = draw_probabilities([rows[index] for index in members], recipe.dataset_weights)
-            self._classes.append((members, chances))
+            self._classes.append((np.array(members), chances))
 
     def batch(self, step: int, size: int) -> tuple[Tensor, Tensor]:
         """Returns waveforms ``(size, crop_samples)`` and labels ``(size,)``, both classes equally often."""
         generator = np.random.default_rng([self._seed, step])
+        pairs = round(self._pair_share * size / 2)
+        crops = [crop for _ in range(pairs) for crop in self._pair(generator)]
         labels = np.arange(size) % len(CLASSES)
-        waveforms = np.empty((size, self._crop), np.float32)
-        for waveform, label in zip(waveforms, labels, strict=True):
-            members, chances = self._classes[label]
-            clip = self._clips[generator.choice(members, p=chances)]
-            crop = random_crop(clip, self._crop, generator).astype(np.float32) / INT16_SCALE
-            waveform[:] = self._augment(crop, generator)
-        return torch.from_numpy(waveforms), torch.from_numpy(labels)
+        crops += [self._single(label, generator) for label in labels[len(crops) :]]
+        return torch.from_numpy(np.stack(crops)), torch.from_numpy(labels)
+
+    def _single(self, label: int, generator: np.random.Generator) -> np.ndarray:
+        members, chances = self._classes[label]
+        clip = self._clips[generator.choice(members, p=chances)]
+        return self._heard(random_crop(clip, self._crop, generator), generator)
+
+    def _pair(self, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Returns a spoofed copy and its original, in the order of the classes."""
+        pairs = self._pairs[str(generator.choice(list(self._pairs)))]
+        original, copy = (self._clips[index] for index in pairs[generator.integers(len(pairs))])
+        start = crop_start(original, self._crop, generator)
+        seed = generator.integers(2**63)
+        spoof, bonafide = (
+            self._heard(cut(clip, start, self._crop), np.random.default_rng(seed))
+            for clip in (copy, original)
+        )
+        return spoof, bonafide
+
+    def _heard(self, crop: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        return self._augment(crop.astype(np.float32) / INT16_SCALE, generator)
+
+
+def _pairs_by_attack(rows: Sequence[Row]) -> dict[str, list[tuple[int, int]]]:
+    """Returns (original, spoofed copy) of every copy of bona fide speech, by the way it was made."""
+    here = {(row.folder, row.path): index for index, row in enumerate(rows)}
+    anywhere = {row.path: index for index, row in enumerate(rows)}
+    pairs: dict[str, list[tuple[int, int]]] = {}
+    for index, row in enumerate(rows):
+        original = here.get((row.folder, row.source), anywhere.get(row.source))
+        if row.label == SPOOF and original is not None and rows[original].label == BONAFIDE:
+            pairs.setdefault(row.attack, []).append((original, index))
+    return pairs

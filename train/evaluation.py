@@ -7,17 +7,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from antispoof.audio import SAMPLE_RATE
 from antispoof.bootstrap import Interval, eer_interval
+from antispoof.channel import (
+    add_noise,
+    apply_gain,
+    band_limit,
+    reverberate,
+    synthetic_impulse_response,
+    transcode,
+    white_noise,
+)
 from antispoof.data import BONAFIDE
 from antispoof.metrics import AttackEer, eer_by_attack
 from antispoof.models import Detector
-from train.augment import FULL_SCALE, add_noise, amplify
-from train.dataset import Row
+from train.dataset import INT16_SCALE, Row
 from train.scoring import score_clips, split_by_class
 
 Degradation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-PHONE_BAND_HZ = 3_600
 
 
 @dataclass(frozen=True)
@@ -39,24 +45,29 @@ class Figure:
     spoofs: int
 
 
-def low_pass(waveform: np.ndarray, cutoff_hz: float) -> np.ndarray:
-    """Returns ``waveform`` without anything above ``cutoff_hz``."""
-    spectrum = np.fft.rfft(waveform)
-    spectrum[np.fft.rfftfreq(len(waveform), 1 / SAMPLE_RATE) > cutoff_hz] = 0
-    return np.fft.irfft(spectrum, len(waveform)).astype(np.float32)
+def _noise(waveform: np.ndarray, generator: np.random.Generator, snr_db: float) -> np.ndarray:
+    return add_noise(waveform, white_noise(len(waveform), generator), snr_db)
 
 
-def _white_noise(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    return add_noise(waveform, generator.standard_normal(len(waveform)).astype(np.float32), 20)
+def _room(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    return reverberate(waveform, synthetic_impulse_response(0.4, generator))
 
 
 CLEAN = "as recorded"
 CONDITIONS: dict[str, Degradation] = {
     CLEAN: lambda waveform, _: waveform,
-    "12 dB louder, clipped": lambda waveform, _: amplify(waveform, 12),
-    "12 dB quieter": lambda waveform, _: amplify(waveform, -12),
-    "white noise, SNR 20 dB": _white_noise,
-    "nothing above 3.6 kHz": lambda waveform, _: low_pass(waveform, PHONE_BAND_HZ),
+    "12 dB louder, clipped": lambda waveform, _: apply_gain(waveform, 12),
+    "12 dB quieter": lambda waveform, _: apply_gain(waveform, -12),
+    "white noise, SNR 25 dB": lambda waveform, generator: _noise(waveform, generator, 25),
+    "white noise, SNR 20 dB": lambda waveform, generator: _noise(waveform, generator, 20),
+    "white noise, SNR 15 dB": lambda waveform, generator: _noise(waveform, generator, 15),
+    "white noise, SNR 10 dB": lambda waveform, generator: _noise(waveform, generator, 10),
+    "nothing above 3.6 kHz": lambda waveform, _: band_limit(waveform, high_hz=3_600),
+    "reverberation, RT60 0.4 s": _room,
+    "MP3, 64 kbit/s": lambda waveform, _: transcode(waveform, "mp3", 64_000),
+    "AAC, 32 kbit/s": lambda waveform, _: transcode(waveform, "aac", 32_000),
+    "Opus, 16 kbit/s": lambda waveform, _: transcode(waveform, "opus", 16_000),
+    "G.711": lambda waveform, _: transcode(waveform, "g711-mu"),
 }
 
 
@@ -65,8 +76,8 @@ def degrade(clips: Sequence[np.ndarray], condition: str) -> list[np.ndarray]:
     change = CONDITIONS[condition]
     changed = []
     for index, clip in enumerate(clips):
-        waveform = change(clip.astype(np.float32) / FULL_SCALE, np.random.default_rng(index))
-        changed.append(np.rint(amplify(waveform, 0) * FULL_SCALE).astype(np.int16))
+        waveform = change(clip.astype(np.float32) / INT16_SCALE, np.random.default_rng(index))
+        changed.append(np.rint(apply_gain(waveform, 0) * INT16_SCALE).astype(np.int16))
     return changed
 
 

@@ -43,29 +43,34 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"--threads must be at least 1, not {args.threads}")
     recipe = replace_schedule(read_recipe(args.config), args.steps, args.seed)
     _prepare(args.out, args.resume, args.force)
-    rows = read_rows(args.protocol or args.audio / "manifest.tsv")
-    speech, noise = training_rows(rows, recipe.data)
+    rows = read_rows(args.protocol or args.audio / "manifest.tsv", args.audio)
+    copies = [row for folder in args.more for row in read_rows(folder / "manifest.tsv", folder)]
+    speech, noise, rooms = training_rows(rows, recipe.data, copies)
     dev = [row for row in rows if row.split == "dev" and row.label != NOISE]
     if len({row.label for row in dev}) < 2:
         raise UserError("the list needs bona fide speech and spoofs in the split dev to validate on")
 
-    clips, noises, dev_clips = (
-        decode(part, args.audio, partial(tqdm, desc=f"decoding {name}", unit="clip", disable=None))
-        for name, part in (("speech", speech), ("noise", noise), ("dev", dev))
+    noises, room_clips, dev_clips = (
+        decode(part, partial(tqdm, desc=f"decoding {name}", unit="clip", disable=None))
+        for name, part in (("noise", noise), ("rooms", rooms), ("dev", dev))
     )
+    watch = partial(tqdm, desc="decoding speech", unit="clip", disable=None)
+    clips = decode(speech, watch, store=args.out / "clips.int16")
     torch.set_num_threads(args.threads)
-    augment = Augmentation(recipe.augment, noises)
+    augment = Augmentation(recipe.augment, noises, room_clips)
     batches = Batches(speech, clips, recipe.data, augment, recipe.schedule.seed)
-    conditions = {"threads": args.threads, "recordings": fingerprint([*clips, *noises])}
+    conditions = {"threads": args.threads, "recordings": fingerprint([*clips, *noises, *room_clips])}
     validate = partial(validation_eer, rows=dev, clips=dev_clips)
-    training = Run(recipe, conditions, batches, validate, args.out)
+    training = Run(recipe, conditions, batches, validate, args.out, args.workers)
     if args.resume:
         training.resume()
     write_text(
-        args.out / "run.json", json.dumps(_facts(recipe, args.threads, speech, noise), indent=1) + "\n"
+        args.out / "run.json",
+        json.dumps(_facts(recipe, args.threads, [*speech, *noise, *rooms]), indent=1) + "\n",
     )
     keep_freed_memory()
     training.train(_progress)
+    (args.out / "clips.int16").unlink()
     step, loss, eer, _ = min(training.history, key=lambda row: (row[2], -row[0]))
     print(f"best dev EER {eer:.2%} at step {step} (loss {loss:.3f}): {args.out / 'best.safetensors'}")
     return 0
@@ -78,12 +83,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--protocol", type=Path, help="the list, tab-separated (default: manifest.tsv in --audio)"
     )
+    parser.add_argument(
+        "--more", type=Path, action="append", default=[], help="folder of copies that train/vocode.py made"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--force", action="store_true", help="drop the run in --out and start anew")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--seed", type=int, help="instead of the recipe's")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU (default: %(default)s)")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes that prepare batches (default: %(default)s: none)"
+    )
     return parser
 
 
@@ -100,9 +111,9 @@ def _prepare(folder: Path, resume: bool, force: bool) -> None:
             path.unlink()
 
 
-def _facts(recipe: Recipe, threads: int, speech: Sequence[Row], noise: Sequence[Row]) -> dict[str, object]:
+def _facts(recipe: Recipe, threads: int, rows: Sequence[Row]) -> dict[str, object]:
     """Returns what a model card has to say of a run."""
-    counts = Counter((row.label, row.dataset, row.licence) for row in (*speech, *noise))
+    counts = Counter((row.label, row.dataset, row.licence) for row in rows)
     data = [
         {"label": label, "dataset": dataset, "licence": licence, "recordings": count}
         for (label, dataset, licence), count in sorted(counts.items())

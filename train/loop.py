@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from antispoof.checkpoint import load_weights, read_checkpoint, save_checkpoint
@@ -70,6 +71,21 @@ def build_model(recipe: Recipe) -> Detector:
     return model
 
 
+class BatchesByStep(Dataset[tuple[Tensor, Tensor]]):
+    """The batches of some steps, for a loader that fetches them in other processes."""
+
+    def __init__(self, batches: Batches, steps: range, size: int) -> None:
+        self._batches, self._steps, self._size = batches, steps, size
+
+    def __len__(self) -> int:
+        """Returns the number of batches."""
+        return len(self._steps)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Returns waveforms and labels of the ``index``-th of the steps."""
+        return self._batches.batch(self._steps[index], self._size)
+
+
 class Run:
     """One training run and the folder that it lives in.
 
@@ -85,6 +101,7 @@ class Run:
         batches: Batches,
         validate: Callable[[Detector], float],
         folder: Path,
+        workers: int = 0,
     ) -> None:
         """Starts at step 0.
 
@@ -94,7 +111,9 @@ class Run:
             batches: Where the audio comes from.
             validate: Returns the dev EER of a model that takes whole clips.
             folder: Where states, weights and metrics go.
+            workers: Processes that prepare batches ahead; the batches are the same for any number.
         """
+        self._workers = workers
         self._recipe, self._batches, self._validate, self._folder = recipe, batches, validate, folder
         self._identity = {"recipe": dataclasses.asdict(recipe), **conditions}
         self._model = build_model(recipe)
@@ -112,8 +131,12 @@ class Run:
         """
         schedule = self._recipe.schedule
         self._model.train()
-        for step in watch(range(self.step, schedule.steps), self.step):
-            self._train_step(step)
+        steps = range(self.step, schedule.steps)
+        ahead = DataLoader(
+            BatchesByStep(self._batches, steps, schedule.batch), batch_size=None, num_workers=self._workers
+        )
+        for step, (waveforms, labels) in zip(watch(steps, self.step), ahead, strict=False):
+            self._train_step(step, waveforms, labels)
             self.step = step + 1
             last = self.step == schedule.steps
             if last or self.step % schedule.validate_every == 0:
@@ -122,9 +145,8 @@ class Run:
                 self._save()
         self._export("final")
 
-    def _train_step(self, step: int) -> None:
+    def _train_step(self, step: int, waveforms: Tensor, labels: Tensor) -> None:
         schedule = self._recipe.schedule
-        waveforms, labels = self._batches.batch(step, schedule.batch)
         torch.manual_seed((schedule.seed << 32) + step)  # dropout, whatever was drawn before
         for group in self._optimiser.param_groups:
             group["lr"] = self._rate(step)

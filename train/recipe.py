@@ -38,6 +38,9 @@ class DataRecipe:
         free_recordings: Bona fide rows of other folders are taken too where their licence names one of these.
         refuse_licences: Rows whose licence holds one of these words are never taken.
         noise_folders: Rows labelled ``noise`` below these are the additive noise.
+        room_folders: Rows labelled ``noise`` below these are impulse responses.
+        pair_share: Share of a batch that comes in pairs: a recording and a spoofed copy of it, cut at the
+            same place and treated alike, so that nothing tells them apart but the copying.
         dataset_weights: How much more often a data set is drawn than its size suggests.
         crop_samples: Length of the training crops at 16 kHz, at most the clip of the model.
     """
@@ -46,17 +49,47 @@ class DataRecipe:
     free_recordings: tuple[str, ...] = ()
     refuse_licences: tuple[str, ...] = ()
     noise_folders: tuple[str, ...] = ()
+    room_folders: tuple[str, ...] = ()
+    pair_share: float = within(0, 1, default=0.0)
     dataset_weights: dict[str, float] = field(default_factory=dict, metadata={"range": (0.01, 100.0)})
     crop_samples: int = within(4_000, 1_000_000, default=CLIP_SAMPLES)
 
 
 @dataclass(frozen=True)
 class AugmentRecipe:
-    """What is done to a crop before the network hears it."""
+    """What is done to a crop before the network hears it, in this order; a share is how often.
 
-    gain_db: tuple[float, float] = within(-60, 40, default=(0.0, 0.0))
+    Attributes:
+        short_share: The crop is cut to a random part of it, at least a quarter, and repeated to its length.
+        room_share: Reverberation by a recorded impulse response.
+        distortion_share: RawBoost's impulsive noise or harmonic distortion (arXiv 2111.04433).
+        noise_share: A recorded noise.
+        noise_snr_db: Its level, and that of ``hiss``.
+        equaliser_share: A random frequency response.
+        equaliser_db: Its standard deviation.
+        low_pass_share: Nothing above a random frequency.
+        low_pass_hz: That frequency.
+        high_pass_share: Nothing below 40 to 400 Hz.
+        mask_share: A random band is taken out, up to a fifth of the spectrum.
+        hiss_share: Stationary noise between white and pink.
+        telephone_share: G.711 at 8 kHz and back.
+        gain_db: Level, always; rounded and clipped to 16 bits.
+    """
+
+    short_share: float = within(0, 1, default=0.0)
+    room_share: float = within(0, 1, default=0.0)
+    distortion_share: float = within(0, 1, default=0.0)
     noise_share: float = within(0, 1, default=0.0)
     noise_snr_db: tuple[float, float] = within(-20, 80, default=(20.0, 40.0))
+    equaliser_share: float = within(0, 1, default=0.0)
+    equaliser_db: float = within(0, 30, default=5.0)
+    low_pass_share: float = within(0, 1, default=0.0)
+    low_pass_hz: tuple[float, float] = within(500, 8_000, default=(3_400.0, 7_500.0))
+    high_pass_share: float = within(0, 1, default=0.0)
+    mask_share: float = within(0, 1, default=0.0)
+    hiss_share: float = within(0, 1, default=0.0)
+    telephone_share: float = within(0, 1, default=0.0)
+    gain_db: tuple[float, float] = within(-60, 40, default=(0.0, 0.0))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,251 @@
+"""Makes spoofed copies of bona fide speech, for training where no attacks are at hand.
+
+    python train/vocode.py --audio DIR --config train/configs/fscnn.yaml --copies 6 --out resynthesised/
+    python train/fit.py --config train/configs/fscnn.yaml --audio DIR --more resynthesised/ --out RUN
+
+Every bona fide recording of the train split is taken apart and put together again a few times, each time in
+another way (train/resynthesis.py; --vocoder adds networks that train/neural_vocoder.py trained) and at
+another sample rate. Some copies then go through a codec, and their original with them; the spoofs of the
+train split go through codecs too. The folder holds FLAC files and a manifest.tsv whose column ``source`` says
+what a copy was made of: training puts both into one batch. One way only resamples; its copies stay bona fide.
+A run that was stopped goes on with --resume. Settings are drawn from the seed, the path and the copy's number
+alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from tqdm import tqdm
+
+from antispoof.audio import SAMPLE_RATE, load_audio
+from antispoof.channel import codecs, transcode
+from antispoof.data import BONAFIDE, NOISE, SPOOF, UNKNOWN
+from antispoof.errors import UserError, run
+from train.dataset import Row, may_train, read_rows
+from train.loop import write_text
+from train.neural_vocoder import load_vocoder
+from train.recipe import read_recipe
+from train.resynthesis import HARMLESS, SPOOFING, Resynthesis
+
+BIT_RATES = {  # bits per second
+    "mp3": (24_000, 32_000, 48_000, 64_000),
+    "aac": (24_000, 32_000, 48_000, 64_000),
+    "opus": (12_000, 16_000, 24_000, 32_000),
+    "amr-nb": (12_200, 7_950, 6_700),
+    "g722": (None,),
+}
+RATES = (16_000, 22_050, 22_050, 24_000)  # of synthesis systems, the commonest one twice
+HARMLESS_SHARE = 0.1
+LEAST_SAMPLES = 8_000
+COLUMNS = ("path", "label", "split", "dataset", "attack", "source", "licence")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One copy to make."""
+
+    row: Row
+    copy: int
+    out: Path
+    seed: int
+    vocoders: tuple[Path, ...]
+    codec_share: float
+    neural_share: float
+
+    @property
+    def name(self) -> str:
+        """Path of the copy inside the folder."""
+        stem = self.row.path.removesuffix(Path(self.row.path).suffix).replace("/", "__")
+        return f"{stem}.{self.copy}.flac"
+
+
+Line = dict[str, str]  # of the list, by column
+_vocoders: dict[Path, tuple[int, Resynthesis]] = {}  # of this process, loaded once
+
+
+def make_copies_of(job: Job) -> list[Line]:
+    """Writes one copy, and its original as its codec leaves it; returns their lines of the list.
+
+    None where the recording does not lend itself to it.
+    """
+    generator = np.random.default_rng([job.seed, zlib.crc32(job.row.path.encode()), job.copy])
+    coded = generator.random() < job.codec_share
+    codec = str(generator.choice([name for name in BIT_RATES if name in codecs()])) if coded else None
+    bit_rate = generator.choice(BIT_RATES[codec]) if codec else None
+    way = "" if job.row.label == SPOOF else choose(job, generator)
+    original = load_audio(job.row.folder / job.row.path)
+    copied = original if job.row.label == SPOOF else resynthesise(original, way, generator)
+    if copied is None or (job.row.label == SPOOF and codec is None):
+        return []
+    label, attack = SPOOF, job.row.attack
+    if job.row.label == BONAFIDE:
+        label = BONAFIDE if way in HARMLESS else SPOOF
+        attack = UNKNOWN if label == BONAFIDE else Path(way).name.removesuffix(".safetensors")
+    known = {"split": "train", "dataset": f"copies of {job.row.dataset}", "licence": job.row.licence}
+    line = {**known, "path": job.name, "label": label, "attack": attack, "source": job.row.path}
+    if codec is None:
+        _write(job, job.name, copied)
+        return [line]
+    _write(job, job.name, transcode(copied, codec, bit_rate))
+    if job.row.label == SPOOF:
+        return [line]
+    twin = job.name.replace(".flac", ".original.flac")
+    _write(job, twin, transcode(original, codec, bit_rate))
+    bonafide = {**line, "path": twin, "label": BONAFIDE, "attack": UNKNOWN}
+    return [bonafide, {**line, "source": twin}]
+
+
+def choose(job: Job, generator: np.random.Generator) -> str:
+    """Returns the way that a copy of bona fide speech is made."""
+    draw = generator.random()
+    if draw < HARMLESS_SHARE:
+        return str(generator.choice(list(HARMLESS)))
+    if job.vocoders and draw < HARMLESS_SHARE + job.neural_share:
+        return str(job.vocoders[generator.integers(len(job.vocoders))])
+    return str(generator.choice(list(SPOOFING)))
+
+
+def _write(job: Job, name: str, waveform: np.ndarray) -> None:
+    partial = job.out / f".{name}.partial"
+    soundfile.write(partial, waveform, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
+    partial.replace(job.out / name)
+
+
+def resynthesise(original: np.ndarray, way: str, generator: np.random.Generator) -> np.ndarray | None:
+    """Returns a copy (samples,) at the level of the original, None where it failed.
+
+    Args:
+        original: At 16 kHz.
+        way: A key of `SPOOFING` or `HARMLESS`, or the path of a trained vocoder.
+        generator: Draws the settings.
+    """
+    if len(original) < LEAST_SAMPLES or original.std() < 1e-4:
+        return None
+    if way in SPOOFING or way in HARMLESS:
+        rate = int(generator.choice(RATES))
+        method = {**SPOOFING, **HARMLESS}[way]
+    else:
+        rate, method = _vocoders.setdefault(Path(way), load_vocoder(Path(way)))
+    copied = method(soxr.resample(original, SAMPLE_RATE, rate).astype(np.float32), rate, generator)
+    copied = soxr.resample(np.asarray(copied, np.float32), rate, SAMPLE_RATE)[: len(original)]
+    copied = np.pad(copied, (0, len(original) - len(copied)))
+    if not np.isfinite(copied).all() or copied.std() < 1e-6:
+        return None
+    copied *= original.std() / copied.std()
+    return copied * min(1.0, 0.98 / float(np.abs(copied).max()))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    args = _parser().parse_args(argv)
+    journal = args.out / "journal.jsonl"
+    if args.out.exists() and any(args.out.iterdir()) and not args.resume:
+        raise UserError(f"{args.out} is not empty; --resume goes on with it")
+    if args.copies < 1:
+        raise UserError(f"--copies must be at least 1, not {args.copies}")
+    for name in ("codec_share", "neural_share"):
+        if not 0 <= getattr(args, name) <= 1:
+            raise UserError(f"--{name.replace('_', '-')} must be in 0 to 1, not {getattr(args, name):g}")
+    for vocoder in args.vocoder:
+        load_vocoder(vocoder)  # complains before anything is made
+    data = read_recipe(args.config).data
+    rows = read_rows(args.protocol or args.audio / "manifest.tsv", args.audio)
+    speech = [row for row in rows if row.split == "train" and row.label != NOISE and may_train(row, data)]
+    if not any(row.label == BONAFIDE for row in speech):
+        raise UserError("no bona fide recording of the train split may be used; see data in the recipe")
+    args.out.mkdir(parents=True, exist_ok=True)
+    jobs = [
+        Job(row, copy, args.out, args.seed, tuple(args.vocoder), args.codec_share, args.neural_share)
+        for row in speech
+        for copy in range(args.copies if row.label == BONAFIDE else 1)
+    ]
+    lines = make_copies(jobs, args.workers, journal)
+    table = [COLUMNS, *(tuple(line[column] for column in COLUMNS) for line in lines)]
+    write_text(args.out / "manifest.tsv", "".join("\t".join(fields) + "\n" for fields in table))
+    print(f"{len(lines)} copies of {len(speech)} recordings: {args.out / 'manifest.tsv'}")
+    return 0
+
+
+def make_copies(jobs: Sequence[Job], workers: int, journal: Path) -> list[Line]:
+    """Makes all copies in several processes; returns their lines of the list, in the order of the jobs.
+
+    Args:
+        jobs: What to make.
+        workers: Number of processes.
+        journal: Where finished jobs are noted as they finish; those that it holds are not done again.
+    """
+    done: dict[str, list[Line]] = {}
+    if journal.exists():
+        complete = journal.read_text(encoding="utf-8").split("\n")[:-1]  # the last line may be half of one
+        write_text(journal, "".join(line + "\n" for line in complete))
+        done = {entry["job"]: entry["lines"] for entry in map(json.loads, complete)}
+    left = [job for job in jobs if job.name not in done]
+    # Started afresh: a process forked from one that has run torch may hang in its threads.
+    with (
+        ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool,
+        journal.open("a", encoding="utf-8", buffering=1) as notes,
+    ):
+        made = pool.map(make_copies_of, left, chunksize=8)
+        progress = tqdm(
+            zip(left, made, strict=True),
+            initial=len(done),
+            total=len(jobs),
+            desc="copying",
+            unit="copy",
+            disable=None,
+        )
+        for job, lines in progress:
+            done[job.name] = lines
+            notes.write(json.dumps({"job": job.name, "lines": lines}) + "\n")
+    return [line for job in jobs for line in done[job.name]]
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--audio", type=Path, required=True, help="folder that the list's paths start from")
+    parser.add_argument("--protocol", type=Path, help="the list (default: manifest.tsv in --audio)")
+    parser.add_argument(
+        "--config", type=Path, required=True, help="recipe whose data section says what may be used"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the copies")
+    parser.add_argument("--copies", type=int, default=4, help="of each recording (default: %(default)s)")
+    parser.add_argument(
+        "--vocoder",
+        type=Path,
+        action="append",
+        default=[],
+        help="a trained vocoder; may be given several times",
+    )
+    parser.add_argument(
+        "--neural-share", type=float, default=0.35, help="of copies by --vocoder (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--codec-share",
+        type=float,
+        default=0.3,
+        help="of copies that go through a codec (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="go on with the copies in --out")
+    return parser
+
+
+if __name__ == "__main__":
+    run(main)
