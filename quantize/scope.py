@@ -1,10 +1,9 @@
 """Which layers of an ONNX graph are quantized, whatever the recipe.
 
 Not the layers that hear the waveform: a fixed step for loud and quiet speech is 8-bit audio, and on AASIST-L
-the
-sinc filters alone cost more than all other convolutions together (score correlation 0.89 against 0.99). And
-no
-small projections: those of AASIST's graph attention take 0.3 % of the time, and their errors reorder nodes.
+the sinc filters alone cost more than all other convolutions together (score correlation 0.89 against 0.99).
+And no small projections: those of AASIST's graph attention take 0.3 % of the time, and their errors reorder
+nodes.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from onnx import NodeProto
 
 from quantize.onnx_graph import OnnxGraph
 
+REARRANGING = ("Reshape", "Transpose", "Slice", "Split", "Squeeze", "Unsqueeze", "Identity")
 WEIGHTED = ("Conv", "MatMul", "Gemm")
 LINEAR_WEIGHTS = 16_384  # a projection with fewer is not worth its error: AASIST-L's largest has 1,024
 
@@ -65,13 +65,22 @@ def layers_in_scope(graph: OnnxGraph, everything: bool = False) -> list[Layer]:
 
 
 def _hearing_the_waveform(graph: OnnxGraph) -> set[int]:
-    """Returns the first nodes with weights on every way from the input, by identity."""
+    """Returns the nodes with weights that turn the waveform into something else linear in it, by identity.
+
+    A transform in several steps is one front end: what lies between its steps is the waveform still.
+    """
     raw = {graph.input}
-    first = set()
+    transformed: set[str] = set()
+    layers = set()
     for node in graph.nodes:
-        if raw & set(node.input):
-            if layer_of(graph, node) is not None:
-                first.add(id(node))
-            else:
-                raw |= set(node.output)
-    return first
+        inputs = set(node.input)
+        if not inputs & (raw | transformed):
+            continue
+        if layer_of(graph, node) is not None:
+            layers.add(id(node))
+            transformed |= set(node.output)
+        elif inputs & transformed:
+            transformed |= set(node.output) if node.op_type in REARRANGING else set()
+        else:
+            raw |= set(node.output)
+    return layers

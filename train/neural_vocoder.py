@@ -5,8 +5,10 @@
 
 Learns to turn mel spectrograms back into waveforms, with a loss on spectra at several resolutions and an
 adversary on spectrograms (HiFi-GAN, arXiv 2010.05646; Vocos, arXiv 2306.00814; UnivNet, arXiv 2106.07889).
-Two kinds: ``transposed`` ends in transposed convolutions, like HiFi-GAN; ``istft`` predicts spectra, like
-Vocos. Minutes of training are enough: what such a network does to the grain of a spectrum is there early.
+Three kinds: ``transposed`` ends in transposed convolutions, like HiFi-GAN; ``istft`` predicts spectra, like
+Vocos; ``autoencoder`` reads a narrow, noisy code of the waveform instead of the mel spectrogram, like neural
+codecs (SoundStream, arXiv 2107.03312), and so soon sounds right but for what its decoder leaves behind.
+Minutes of training are enough: what such a network does to the grain of a spectrum is there early.
 Weights are also kept at half of the way (NAME.half.safetensors): an earlier system, for more variety.
 """
 
@@ -39,8 +41,15 @@ MEL_BANDS = 80
 LEVEL = 0.1  # RMS that waveforms are brought to
 CROP_FRAMES = 50
 BATCH = 8
-KINDS = {"istft": 24_000, "transposed": 22_050}  # and the sample rate that systems of that kind have
+KINDS = {
+    "istft": 24_000,
+    "transposed": 22_050,
+    "autoencoder": 22_050,
+}  # and the sample rate that systems of that kind have
 WIDTH = 128
+FACTORS = (8, 8, 4)  # of the transposed convolutions; their product is the hop
+CODE = 32  # channels of the autoencoder's code, for 256 samples
+CODE_NOISE = 0.1  # of its standard deviation, in place of quantization
 
 
 class FrameBlock(nn.Module):
@@ -73,20 +82,22 @@ class Vocoder(nn.Module):
         filters = mel_filters(self.rate, self.size, MEL_BANDS, self.rate / 2)
         self.register_buffer("mel", filters, persistent=False)
         self.register_buffer("window", torch.hann_window(self.size), persistent=False)
-        self.enter = nn.Conv1d(MEL_BANDS, WIDTH, 7, padding=3)
+        self.code: nn.Module | None = CodeHead() if kind == "autoencoder" else None
+        self.enter = nn.Conv1d(CODE if kind == "autoencoder" else MEL_BANDS, WIDTH, 7, padding=3)
         self.frames = nn.Sequential(*(FrameBlock(WIDTH) for _ in range(4 if kind == "istft" else 2)))
         self.leave: nn.Module = (
             nn.Conv1d(WIDTH, self.size + 2, 1) if kind == "istft" else TransposedHead(WIDTH)
         )
 
-    def log_mel(self, waveform: Tensor) -> Tensor:
-        """Returns ``(batch, MEL_BANDS, 1 + samples // hop)`` of ``waveform (batch, samples)``."""
-        return torch.log(self.mel @ self._stft(waveform).abs() + 1e-4)
-
-    def forward(self, mel: Tensor, samples: int) -> Tensor:
-        """Returns ``(batch, samples)``."""
-        y = self.leave(self.frames(self.enter(mel)))
-        if self.kind == "transposed":
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Returns the copy of ``waveform (batch, samples)``, of the same shape."""
+        samples = waveform.shape[1]
+        if self.code is None:
+            heard = torch.log(self.mel @ self._stft(waveform).abs() + 1e-4)
+        else:
+            heard = self.code(waveform)
+        y = self.leave(self.frames(self.enter(heard)))
+        if self.kind != "istft":
             return F.pad(y[:, 0], (0, max(0, samples - y.shape[2])))[:, :samples]
         magnitude, phase = y.chunk(2, dim=1)
         spectrum = torch.polar(torch.exp(magnitude.clamp(max=6)), phase)
@@ -96,13 +107,33 @@ class Vocoder(nn.Module):
         return torch.stft(waveform, self.size, self.hop, window=self.window, return_complex=True)
 
 
+class CodeHead(nn.Module):
+    """Waveform to a code of `CODE` channels a hop, by strided convolutions, with noise on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (1, 16, 32, 64)
+        layers: list[nn.Module] = []
+        for index, factor in enumerate(reversed(FACTORS)):
+            inner, outer = widths[index], widths[index + 1]
+            down = nn.Conv1d(inner, outer, 2 * factor, factor, padding=factor // 2)
+            layers += [down, DilatedResidual(outer), nn.LeakyReLU(0.1)]
+        self.layers = nn.Sequential(*layers, nn.Conv1d(widths[-1], CODE, 3, padding=1))
+        self.norm = nn.GroupNorm(1, CODE, affine=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Returns ``(batch, CODE, samples // hop)`` of ``waveform (batch, samples)``."""
+        code = self.norm(self.layers(waveform[:, None]))
+        return code + CODE_NOISE * torch.randn_like(code)
+
+
 class TransposedHead(nn.Sequential):
     """Frames to samples by transposed convolutions with a dilated residual layer behind each."""
 
     def __init__(self, width: int) -> None:
         widths = (width, 64, 32, 16)
         layers: list[nn.Module] = []
-        for index, factor in enumerate((8, 8, 4)):
+        for index, factor in enumerate(FACTORS):
             up = nn.ConvTranspose1d(widths[index], widths[index + 1], 2 * factor, factor, padding=factor // 2)
             layers += [nn.LeakyReLU(0.1), up, DilatedResidual(widths[index + 1])]
         super().__init__(*layers, nn.LeakyReLU(0.1), nn.Conv1d(widths[-1], 1, 7, padding=3), nn.Tanh())
@@ -159,7 +190,12 @@ def spectral_loss(made: Tensor, true: Tensor) -> Tensor:
 
 
 def train_vocoder(
-    clips: list[np.ndarray], kind: str, steps: int, seed: int, half_way: Callable[[Vocoder], None]
+    clips: list[np.ndarray],
+    kind: str,
+    steps: int,
+    seed: int,
+    half_way: Callable[[Vocoder], None],
+    start: Vocoder | None = None,
 ) -> Vocoder:
     """Returns a trained vocoder.
 
@@ -169,13 +205,14 @@ def train_vocoder(
         steps: Of the generator.
         seed: Of the weights and of the crops.
         half_way: Told of the vocoder after half of the steps.
+        start: A vocoder that is trained further instead of a new one.
 
     Raises:
         UserError: No clip is as long as a crop.
     """
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
-    vocoder, adversary = Vocoder(kind), Adversary()
+    vocoder, adversary = start or Vocoder(kind), Adversary()
     optimiser = torch.optim.AdamW(vocoder.parameters(), 1e-3, betas=(0.8, 0.99))
     opponent = torch.optim.AdamW(adversary.parameters(), 5e-4, betas=(0.8, 0.99))
     samples = CROP_FRAMES * vocoder.hop
@@ -189,9 +226,11 @@ def train_vocoder(
         for group in optimiser.param_groups:
             group["lr"] = rate
         true = _crops(chosen, needed, vocoder.rate, samples, generator)
-        made = vocoder(vocoder.log_mel(true), samples)
+        made = vocoder(true)
         loss = spectral_loss(made, true)
-        if step > steps // 4:  # before that there is nothing to argue about
+        if kind == "autoencoder":  # only this one has heard the phases that it is asked for
+            loss = loss + 20 * (made - true).abs().mean()
+        if start or step > steps // 4:  # before that there is nothing to argue about
             opponent.zero_grad()
             verdicts = zip(adversary(true), adversary(made.detach()), strict=True)
             sum(((a - 1).square().mean() + b.square().mean()) for a, b in verdicts).backward()
@@ -228,26 +267,35 @@ def _save(vocoder: Vocoder, path: Path) -> None:
     partial_path.replace(path)
 
 
+def read_vocoder(path: Path) -> Vocoder:
+    """Returns a trained vocoder.
+
+    Raises:
+        UserError: The file is none.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            vocoder = Vocoder(json.loads((file.metadata() or {})["vocoder"])["kind"])
+            vocoder.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"{path} is no vocoder of train/neural_vocoder.py: {one_line(error)}") from None
+    return vocoder
+
+
 def load_vocoder(path: Path) -> tuple[int, Resynthesis]:
     """Returns the sample rate of a trained vocoder and what it makes of a recording at that rate.
 
     Raises:
         UserError: The file is no vocoder.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            kind = json.loads((file.metadata() or {})["vocoder"])["kind"]
-            vocoder = Vocoder(kind)
-            vocoder.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"{path} is no vocoder of train/neural_vocoder.py: {one_line(error)}") from None
-    vocoder.eval()
+    vocoder = read_vocoder(path).eval()
 
     def revoice(waveform: np.ndarray, rate: int, generator: np.random.Generator) -> np.ndarray:
         level = LEVEL / (waveform.std() + 1e-6)
         x = torch.from_numpy(waveform.astype(np.float32))[None] * level
+        torch.manual_seed(int(generator.integers(2**63)))  # of the noise on a code
         with torch.inference_mode():
-            return vocoder(vocoder.log_mel(x), x.shape[1])[0].numpy() / level
+            return vocoder(x)[0].numpy() / level
 
     return vocoder.rate, revoice
 
@@ -261,6 +309,9 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"{args.out} exists; --force replaces it")
     if args.steps < 1:
         raise UserError(f"--steps must be at least 1, not {args.steps}")
+    start = read_vocoder(args.start) if args.start else None
+    if start and start.kind != args.kind:
+        raise UserError(f"{args.start} is of the kind {start.kind}, not {args.kind}")
     data = read_recipe(args.config).data
     rows = read_rows(args.protocol or args.audio / "manifest.tsv", args.audio)
     speech = [row for row in rows if row.split == "train" and row.label == BONAFIDE and may_train(row, data)]
@@ -270,7 +321,7 @@ def main(argv: list[str] | None = None) -> int:
     clips = decode(speech, partial(tqdm, desc="decoding", unit="clip", disable=None))
     keep_freed_memory()
     half_way = partial(_save, path=args.out.with_suffix(".half.safetensors"))
-    _save(train_vocoder(clips, args.kind, args.steps, args.seed, half_way), args.out)
+    _save(train_vocoder(clips, args.kind, args.steps, args.seed, half_way, start), args.out)
     print(args.out)
     return 0
 
@@ -284,6 +335,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--kind", choices=sorted(KINDS), required=True)
     parser.add_argument("--out", type=Path, required=True, help="the weights, .safetensors")
+    parser.add_argument("--start", type=Path, help="a vocoder of the same kind that is trained further")
     parser.add_argument("--steps", type=int, default=3000, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="of the CPU (default: %(default)s)")

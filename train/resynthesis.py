@@ -147,6 +147,56 @@ def frame_rhythm(waveform: np.ndarray, rate: int, generator: np.random.Generator
     return waveform + np.convolve(rhythm, high, "same")
 
 
+def spectral_filtering(waveform: np.ndarray, rate: int, generator: np.random.Generator) -> np.ndarray:
+    """The recording's own phases and fine structure under the envelope of another voice, frame by frame.
+
+    Voice conversion by transfer functions (Matrouf et al., Odyssey 2006), attack A06 of ASVspoof 2019.
+    """
+    size = int(generator.choice([512, 1024]))
+    spectrum = _stft(waveform, size, size // 4)
+    log = spectrum.abs().clamp(min=TINY).log().numpy()
+    cepstrum = np.fft.irfft(log, axis=0)
+    kept = int(generator.integers(20, 60))
+    cepstrum[kept : size - kept + 1] = 0
+    envelope = np.fft.rfft(cepstrum, axis=0).real
+    bins = np.arange(len(envelope))
+    warp = generator.uniform(0.85, 1.15)
+    target = np.stack([np.interp(bins * warp, bins, frame) for frame in envelope.T], axis=1)
+    # What picks a filter for each frame does not pick the same one for its neighbour.
+    choice = generator.standard_normal((int(generator.integers(6, 24)), envelope.shape[1]))
+    choice = signal.lfilter([1], [1, -generator.uniform(0, 0.9)], choice, axis=1)
+    choice *= generator.uniform(0.01, 0.08) / choice.std()
+    waves = np.cos(np.pi * np.outer(bins / bins[-1], np.arange(1, len(choice) + 1)))
+    gain = torch.from_numpy(np.exp((target - envelope + 2 * waves @ choice).clip(-3, 3)).astype(np.float32))
+    return _istft(spectrum * gain, size, size // 4, len(waveform))
+
+
+def unit_concatenation(waveform: np.ndarray, rate: int, generator: np.random.Generator) -> np.ndarray:
+    """Pieces of the recording, each a little displaced, resampled and as loud as chance has it, joined.
+
+    What unit selection does to a voice, such as attack A04 of ASVspoof 2019.
+    """
+    join = int(rate * generator.uniform(0.002, 0.01))
+    displacement = rate * generator.uniform(0.005, 0.04)
+    result = np.zeros(len(waveform) + rate)
+    position = 0
+    while position < len(waveform):
+        length = int(rate * generator.uniform(0.04, 0.25)) + join
+        start = int(np.clip(position + generator.normal(0, displacement), 0, max(0, len(waveform) - length)))
+        unit = waveform[start : start + length]
+        if generator.random() < 0.5 and len(unit) > 4 * join:
+            stretched = np.linspace(0, len(unit) - 1, int(len(unit) * generator.uniform(0.93, 1.07)))
+            unit = np.interp(stretched, np.arange(len(unit)), unit)
+        unit = unit * 10 ** (generator.normal(0, 1.0) / 20)
+        edge = min(join, len(unit) // 2)
+        window = np.ones(len(unit))
+        window[:edge] = np.linspace(0, 1, edge, endpoint=False)
+        window[len(unit) - edge :] = np.linspace(1, 0, edge, endpoint=False)
+        result[position : position + len(unit)] += unit * window
+        position += max(len(unit) - edge, 1)
+    return result[: len(waveform)]
+
+
 def resampled(waveform: np.ndarray, rate: int, generator: np.random.Generator) -> np.ndarray:
     """Nothing but the way to another sample rate and back, so that it is no sign of a copy."""
     return waveform
@@ -161,6 +211,8 @@ SPOOFING: dict[str, Resynthesis] = {
     "phase-damage": phase_damage,
     "upsampling-images": upsampling_images,
     "frame-rhythm": frame_rhythm,
+    "spectral-filtering": spectral_filtering,
+    "unit-concatenation": unit_concatenation,
 }
 HARMLESS: dict[str, Resynthesis] = {"resampled": resampled}
 

@@ -63,6 +63,7 @@ class Job:
     vocoders: tuple[Path, ...]
     codec_share: float
     neural_share: float
+    ways: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -114,7 +115,7 @@ def choose(job: Job, generator: np.random.Generator) -> str:
         return str(generator.choice(list(HARMLESS)))
     if job.vocoders and draw < HARMLESS_SHARE + job.neural_share:
         return str(job.vocoders[generator.integers(len(job.vocoders))])
-    return str(generator.choice(list(SPOOFING)))
+    return str(generator.choice(list(job.ways)))
 
 
 def _write(job: Job, name: str, waveform: np.ndarray) -> None:
@@ -167,7 +168,16 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError("no bona fide recording of the train split may be used; see data in the recipe")
     args.out.mkdir(parents=True, exist_ok=True)
     jobs = [
-        Job(row, copy, args.out, args.seed, tuple(args.vocoder), args.codec_share, args.neural_share)
+        Job(
+            row,
+            copy,
+            args.out,
+            args.seed,
+            tuple(args.vocoder),
+            args.codec_share,
+            args.neural_share,
+            tuple(args.way or SPOOFING),
+        )
         for row in speech
         for copy in range(args.copies if row.label == BONAFIDE else 1)
     ]
@@ -231,6 +241,9 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="a trained vocoder; may be given several times",
+    )
+    parser.add_argument(
+        "--way", action="append", choices=sorted(SPOOFING), help="one of those to use (default: all of them)"
     )
     parser.add_argument(
         "--neural-share", type=float, default=0.35, help="of copies by --vocoder (default: %(default)s)"
