@@ -29,7 +29,7 @@ from antispoof.pretrained import Weights
 from antispoof.speechlike import speech_like
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
 from export.onnx_file import DEFAULT_OPSET, quiet_exporter, strip_export
-from export.pipeline import partial_folder, add_arguments, describe, take_weights
+from export.pipeline import add_arguments, describe, partial_folder, take_weights
 from runtimes.cached import HALO, SUFFIX, CachedFiles, Geometry, open_cached
 
 COLUMNS_NAME = "columns"

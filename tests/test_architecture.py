@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,18 @@ def test_modules_say_what_they_are(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert not text.strip() or text.startswith('"""'), "no module docstring"
     assert path.stem not in {"utils", "helpers", "common", "misc"}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_script_finds_a_neighbour_in_place_of_a_library(package: str) -> None:
+    # The folder of a script that is run by its path comes first on the path of everything that it imports.
+    neighbours = {path.stem for path in (REPOSITORY / package).iterdir()} - {
+        "__init__",
+        "__main__",
+        "__pycache__",
+    }
+    libraries = {module.split(".")[0] for module in packages_distributions()}
+    assert not neighbours & (set(sys.stdlib_module_names) | libraries - set(PACKAGES))
 
 
 def test_the_readme_names_every_command() -> None:
