@@ -17,7 +17,7 @@ from antispoof.errors import UserError
 from antispoof.models import Detector, create_model
 from antispoof.models.layers.wavlm_pretrained import without_pretrained
 
-DEFAULT_MODEL = "aasist-l"
+DEFAULT_MODEL = "fscnn"
 BUNDLED = Path(__file__).resolve().parent / "checkpoints"
 RANDOM_SEED = 0
 DOWNLOAD_SECONDS = 30

@@ -1,8 +1,8 @@
 """Says what a target will not take of a model file, before anything is shipped.
 
-    python export/lint.py out/aasist-l.onnx --target nnapi
-    python export/lint.py out/aasist-l.mlpackage --target ane --audio clips/
-    python export/lint.py out/aasist-l.tflite --max-fallback 0 --max-partitions 1
+    python export/lint.py out/fscnn.onnx --target nnapi
+    python export/lint.py out/fscnn.mlpackage --target ane --audio clips/
+    python export/lint.py out/fscnn.tflite --max-fallback 0 --max-partitions 1
 
 Targets are onnxruntime-cpu, nnapi, qnn, webgpu, coreml, ane and xnnpack for ONNX files, xnnpack and gpu for
 TFLite files, coreml and ane for Core ML packages. What they take stands in export/support, with where it

@@ -142,6 +142,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.verify_audio:
         raise UserError("--verify-audio is not for this command: it compares on a stream of generated speech")
+    if args.checkpoint in (None, "official", "random"):
+        args.model = args.model or "aasist-l"  # the default of the other commands keeps no columns
     weights = take_weights(args)
     if not isinstance(weights.detector, Aasist):
         raise UserError(f"{weights.detector.name} has no columns to keep; only aasist and aasist-l have")

@@ -1,9 +1,9 @@
 """Examines a Core ML package without a Mac: golden scores, half precision, ranges, differences.
 
-    python runtimes/mil.py out/aasist-l.mlpackage                          # golden scores
-    python runtimes/mil.py out/aasist-l.mlpackage --precision float16      # where half precision goes wrong
-    python runtimes/mil.py out/aasist-l.mlpackage --ranges --audio clips/  # what half precision cannot hold
-    python runtimes/mil.py broken.mlpackage --against out/aasist-l.mlpackage
+    python runtimes/mil.py out/fscnn.mlpackage                          # golden scores
+    python runtimes/mil.py out/fscnn.mlpackage --precision float16      # where half precision goes wrong
+    python runtimes/mil.py out/fscnn.mlpackage --ranges --audio clips/  # what half precision cannot hold
+    python runtimes/mil.py broken.mlpackage --against out/fscnn.mlpackage
 
 Runs the written files on PyTorch's kernels, one operation of the ML Program after the other. Exit code
 1 where a score, a range or a value is not what it should be.

@@ -1,7 +1,7 @@
 """Scores recordings with a model file: one row for each, a higher score means more likely bona fide.
 
-    python runtimes/score.py out/aasist-l.onnx clips/ call.mp3 --out scores.tsv
-    python runtimes/score.py out/aasist-l.onnx LA/eval/flac --protocol eval.trl.txt --out scores.tsv
+    python runtimes/score.py out/fscnn.onnx clips/ call.mp3 --out scores.tsv
+    python runtimes/score.py out/fscnn.onnx LA/eval/flac --protocol eval.trl.txt --out scores.tsv
     python runtimes/score.py weights.pth --model aasist-l clips/ > scores.tsv
 
 The table is tab-separated with the columns path and score; where the model's manifest holds a calibration

@@ -1,8 +1,8 @@
 """Listens to a recording or a microphone and says, as it goes, whether the speech is genuine.
 
-    python runtimes/stream.py out/aasist-l.onnx --wav call.wav
-    python runtimes/stream.py out/aasist-l.onnx --microphone --hop 1
-    python runtimes/stream.py out/aasist-l.onnx --wav call.wav --json > call.jsonl
+    python runtimes/stream.py out/fscnn.onnx --wav call.wav
+    python runtimes/stream.py out/fscnn.onnx --microphone --hop 1
+    python runtimes/stream.py out/fscnn.onnx --wav call.wav --json > call.jsonl
     python runtimes/stream.py out/aasist-l.cached.json --wav call.wav --fast    # of to_onnx_cached.py
 
 A line for each window of speech: the time at which it ended, its score, where the model's manifest holds a

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
+from antispoof import pretrained
 from antispoof.audio import fit_length, load_audio
 from antispoof.errors import CheckFailed, UserError
 from antispoof.manifest import manifest_path, read_manifest
@@ -212,8 +213,6 @@ def test_official_weights_are_used_only_if_they_are_the_pinned_ones(
 ) -> None:
     import hashlib
 
-    from antispoof import pretrained
-
     page = tmp_path / "AASIST.pth"
     page.write_bytes(b"something else")
     monkeypatch.setenv("ANTISPOOF_CACHE", str(tmp_path / "cache"))
@@ -228,10 +227,10 @@ def test_official_weights_are_used_only_if_they_are_the_pinned_ones(
 
 def test_the_bundled_model_is_the_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert to_onnx.main(["--out", str(tmp_path)]) == 0
-    manifest = read_manifest(tmp_path / "aasist-l.onnx")
+    manifest = read_manifest(tmp_path / f"{pretrained.DEFAULT_MODEL}.onnx")
     assert manifest.weights.startswith("bundled")
     assert manifest.licence
-    assert "aasist-l" in capsys.readouterr().out
+    assert pretrained.DEFAULT_MODEL in capsys.readouterr().out
 
 
 def test_a_model_without_weights_says_what_to_give(tmp_path: Path) -> None:

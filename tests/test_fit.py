@@ -16,13 +16,14 @@ import yaml
 from antispoof.channel import band_limit
 from antispoof.checkpoint import load_model, read_checkpoint
 from antispoof.errors import UserError
-from train import card, fit
+from train import card, fit, session
 from train.augment import Augmentation, random_crop, rms
 from train.dataset import Batches, Row, draw_probabilities, may_train, read_rows, training_rows
 from train.evaluation import CONDITIONS, degrade
-from train.loop import learning_rate, saved_states
 from train.losses import cross_entropy
+from train.optimiser import learning_rate
 from train.recipe import AugmentRecipe, DataRecipe, LossRecipe, OptimiserRecipe, read_recipe
+from train.states import saved_states
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RATE = 16_000
@@ -98,7 +99,8 @@ def changed(section: str, key: str, value: object) -> dict[str, object]:
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "train/configs").glob("*.yaml")), ids=lambda p: p.stem)
 def test_bundled_recipes_are_valid(path: Path) -> None:
-    assert read_recipe(path).model.name == path.stem
+    name = read_recipe(path).model.name
+    assert path.stem == name or path.stem.startswith(name + "-")
 
 
 @pytest.mark.parametrize(
@@ -202,6 +204,8 @@ def test_data_sets_count_by_the_root_of_their_size() -> None:
     chances = draw_probabilities(rows, {})
     assert chances[:9].sum() / chances[9] == pytest.approx(3)
     assert draw_probabilities(rows, {"small": 3.0})[9] == pytest.approx(0.5)
+    assert draw_probabilities(rows, {"s*": 3.0})[9] == pytest.approx(0.5)
+    assert draw_probabilities(rows, {"s*": 7.0, "small": 3.0, "*": 1.0})[9] == pytest.approx(0.5)
 
 
 @pytest.fixture
@@ -230,7 +234,7 @@ def test_a_batch_depends_on_seed_and_step_alone(batches: Batches) -> None:
 
 
 def test_batches_hold_both_classes_with_the_right_labels(batches: Batches) -> None:
-    waveforms, labels = batches.batch(0, 6)
+    waveforms, labels, _ = batches.batch(0, 6)
     assert labels.sum() == 3
     assert torch.equal(waveforms.mean(dim=1) > 0, labels == 1)
 
@@ -324,7 +328,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
 ) -> None:
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "_progress", stop_after(11))  # past a validation, between two states
+        patch.setattr(session, "progress", stop_after(11))  # past a validation, between two states
         with pytest.raises(KeyboardInterrupt):
             fit.main(arguments(config, corpus, out))
     (out / "state-00000012.partial").write_bytes(b"cut short")

@@ -8,7 +8,8 @@ import numpy as np
 from scipy import fft, signal
 
 from antispoof.audio import SAMPLE_RATE
-from antispoof.channel import add_noise, apply_gain, reverberate, transcode
+from antispoof.channel import add_noise, apply_gain, codecs, reverberate, transcode
+from antispoof.errors import UserError
 from train.recipe import AugmentRecipe
 
 CROP_TRIES = 4
@@ -18,6 +19,12 @@ EQUALISER_KNOTS = 6
 NYQUIST_HZ = SAMPLE_RATE / 2
 HIGH_PASS_HZ = (40.0, 400.0)
 WIDEST_MASK = 0.2  # of the spectrum
+BIT_RATES = {  # bits per second, of the codecs that have a choice
+    "mp3": (24_000, 32_000, 48_000, 64_000),
+    "aac": (24_000, 32_000, 48_000, 64_000),
+    "opus": (12_000, 16_000, 24_000, 32_000),
+    "amr-nb": (12_200, 7_950, 6_700),
+}
 LONGEST_ROOM = SAMPLE_RATE // 2  # samples of an impulse response; what follows is 30 dB down in most rooms
 
 
@@ -63,6 +70,9 @@ class Augmentation:
         """Keeps noise clips and impulse responses, each (samples,) int16."""
         self._recipe, self._noises = recipe, noises
         self._rooms = [_response(room) for room in rooms]
+        missing = set(recipe.codecs) - set(codecs()) if recipe.codec_share else ()
+        if missing:
+            raise UserError(f"augment.codecs: no {min(missing)} here; there are {', '.join(codecs())}")
 
     def __call__(self, waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Returns what ``waveform`` (samples,) float32 becomes, of the same length."""
@@ -81,7 +91,15 @@ class Augmentation:
         waveform = self._line(waveform, generator)
         if generator.random() < recipe.telephone_share:
             waveform = transcode(waveform, str(generator.choice(["g711-mu", "g711-a"])))
+        # Nothing is drawn where there is no share, so that recipes from before codecs draw what they drew.
+        if recipe.codec_share and generator.random() < recipe.codec_share:
+            waveform = self._through_codec(waveform, generator)
         return apply_gain(waveform, generator.uniform(*recipe.gain_db))
+
+    def _through_codec(self, waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        codec = str(generator.choice(list(self._recipe.codecs)))
+        rates = BIT_RATES.get(codec)
+        return transcode(waveform, codec, int(generator.choice(rates)) if rates else None)
 
     def _line(self, waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Returns ``waveform`` after everything that is a frequency response, and stationary noise."""

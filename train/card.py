@@ -28,7 +28,7 @@ from antispoof.metrics import AttackEer
 from antispoof.models import Detector
 from train.dataset import decode, read_rows
 from train.evaluation import CLEAN, CONDITIONS, Figure, measure
-from train.loop import write_text
+from train.states import write_text
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -174,6 +174,7 @@ def _training_section(facts: dict[str, Any], step: int) -> str:
             f"From {start}; averaged weights (EMA {schedule['ema']}) after step {step} of "
             f"{schedule['steps']}, batches of {schedule['batch']} crops of {crop:,} samples, "
             f"seed {schedule['seed']}, {schedule['precision']}, {facts['threads']} thread(s), {versions}.",
+            *_taught_by(facts.get("teachers", [])),
             "The step was chosen by the EER on dev, which flatters that figure. The whole recipe:",
             "",
             "```json",
@@ -182,6 +183,12 @@ def _training_section(facts: dict[str, Any], step: int) -> str:
             "",
         ]
     )
+
+
+def _taught_by(teachers: Sequence[dict[str, str]]) -> list[str]:
+    """Returns a sentence on what the weights were distilled from, if anything."""
+    names = [f"{teacher['file']} (heard {teacher['heard'].partition(':')[0]})" for teacher in teachers]
+    return [f"Distilled from {', '.join(names)}."] if names else []
 
 
 def _data_section(data: Sequence[dict[str, Any]]) -> str:

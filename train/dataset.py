@@ -1,7 +1,7 @@
 """The recordings of a run: which rows of a list may be used, their samples in memory, and each step's batch.
 
-The list is tab-separated with a header: path, label (bonafide, spoof or noise) and split (train, dev, ...);
-dataset, attack, licence and source (what a copy was made of) where they are known.
+The list is tab-separated with a header: path, label (bonafide, spoof, noise or unlabelled) and split (train,
+dev, ...); dataset, attack, licence and source (what a copy was made of) where they are known.
 """
 
 from __future__ import annotations
@@ -9,21 +9,25 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from antispoof.audio import load_audio
-from antispoof.data import BONAFIDE, NOISE, SPOOF, UNKNOWN
+from antispoof.data import AUDIO_SUFFIXES, BONAFIDE, NOISE, SPOOF, UNKNOWN
 from antispoof.errors import UserError
 from antispoof.text_tables import header_columns, split_fields, text_lines
 from train.augment import Augmentation, crop_start, cut, random_crop
 from train.recipe import DataRecipe
 
 CLASSES = (SPOOF, BONAFIDE)  # in the order of the logits
+UNLABELLED = "unlabelled"  # speech that only teachers have an opinion of
+NO_LABEL = -1  # of such a crop
 INT16_SCALE = 32_768
 LISTED = ("path", "label", "split", "dataset", "attack", "licence", "source")
 
@@ -69,8 +73,9 @@ def read_rows(path: Path, folder: Path = Path()) -> list[Row]:
         else:
             known = {name: fields[columns[name]] for name in LISTED if name in columns}
             row = Row(**known, folder=folder)
-            if row.label not in (*CLASSES, NOISE):
-                raise UserError(f"{path}:{number}: the label {row.label!r} is none of bonafide, spoof, noise")
+            if row.label not in (*CLASSES, NOISE, UNLABELLED):
+                known_labels = ", ".join((*CLASSES, NOISE, UNLABELLED))
+                raise UserError(f"{path}:{number}: the label {row.label!r} is none of {known_labels}")
             rows.append(row)
     return rows
 
@@ -102,8 +107,8 @@ def training_rows(
         UserError: A class has no recording left.
     """
     allowed = [row for row in rows if row.split == "train" and may_train(row, recipe)]
-    speech = [row for row in allowed if row.label != NOISE]
-    speech += [row for row in copies if row.split == "train" and row.label != NOISE]
+    speech = [row for row in allowed if row.label in CLASSES]
+    speech += [row for row in copies if row.split == "train" and row.label in CLASSES]
     sounds = [row for row in allowed if row.label == NOISE]
     noise = [row for row in sounds if row.path.startswith(recipe.noise_folders)]
     rooms = [row for row in sounds if row.path.startswith(recipe.room_folders)]
@@ -111,6 +116,23 @@ def training_rows(
         if not any(row.label == label for row in speech):
             raise UserError(f"no {label} recording of the train split may be used; see data in the recipe")
     return speech, noise, rooms
+
+
+def unlabelled_rows(folder: Path) -> list[Row]:
+    """Returns speech to hear without its labels: the train split of a folder's list, or all its audio.
+
+    Raises:
+        UserError: There is none.
+    """
+    if (folder / "manifest.tsv").exists():
+        listed = read_rows(folder / "manifest.tsv", folder)
+        rows = [row for row in listed if row.split == "train" and row.label != NOISE]
+    else:
+        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+        rows = [Row(str(path.relative_to(folder)), UNLABELLED, "train", folder=folder) for path in found]
+    if not rows:
+        raise UserError(f"{folder} holds no audio to learn from")
+    return [replace(row, label=UNLABELLED) for row in rows]
 
 
 def decode(
@@ -157,8 +179,29 @@ def draw_probabilities(rows: Sequence[Row], weights: dict[str, float]) -> np.nda
     smallest decides what the class sounds like.
     """
     sizes = Counter(row.dataset for row in rows)
-    shares = np.array([weights.get(row.dataset, 1.0) / np.sqrt(sizes[row.dataset]) for row in rows])
+    counts = {dataset: _dataset_weight(dataset, weights) / np.sqrt(size) for dataset, size in sizes.items()}
+    shares = np.array([counts[row.dataset] for row in rows])
     return shares / shares.sum()
+
+
+def _dataset_weight(dataset: str, weights: dict[str, float]) -> float:
+    """Returns what is said of a data set by its name, else by the longest pattern that fits it, else 1."""
+    patterns = [pattern for pattern in weights if fnmatchcase(dataset, pattern)]
+    return weights.get(dataset, weights[max(patterns, key=len)] if patterns else 1.0)
+
+
+class Batch(NamedTuple):
+    """Crops and what is known of them.
+
+    Attributes:
+        waveforms: (batch, samples) float32.
+        labels: (batch,), index of each crop's class, or `NO_LABEL`.
+        clips: (batch,), number of the recording that each crop is of.
+    """
+
+    waveforms: Tensor
+    labels: Tensor
+    clips: Tensor
 
 
 class Batches:
@@ -171,45 +214,53 @@ class Batches:
         recipe: DataRecipe,
         augment: Augmentation,
         seed: int,
+        unlabelled_share: float = 0.0,
     ) -> None:
         self._clips, self._augment, self._seed = clips, augment, seed
-        self._crop, self._pair_share = recipe.crop_samples, recipe.pair_share
+        self.crop_samples, self._pair_share = recipe.crop_samples, recipe.pair_share
+        self._unlabelled_share = unlabelled_share
         self._pairs = _pairs_by_attack(rows)
         if recipe.pair_share and not self._pairs:
             raise UserError("data.pair_share needs copies: make some with train/vocode.py and give --more")
         paired = {copy for pairs in self._pairs.values() for _, copy in pairs}
-        self._classes = []
-        for label in CLASSES:
+        self._classes = {}
+        for number, label in ((0, SPOOF), (1, BONAFIDE), (NO_LABEL, UNLABELLED)):
             # Copies are drawn with their originals only; alone they teach their own tool marks.
             members = [index for index, row in enumerate(rows) if row.label == label and index not in paired]
             chances = draw_probabilities([rows[index] for index in members], recipe.dataset_weights)
-            self._classes.append((np.array(members), chances))
+            self._classes[number] = (np.array(members), chances)
 
-    def batch(self, step: int, size: int) -> tuple[Tensor, Tensor]:
-        """Returns waveforms ``(size, crop_samples)`` and labels ``(size,)``, both classes equally often."""
+    def batch(self, step: int, size: int) -> Batch:
+        """Returns ``size`` crops, both classes equally often, the unlabelled ones last."""
         generator = np.random.default_rng([self._seed, step])
-        pairs = round(self._pair_share * size / 2)
-        crops = [crop for _ in range(pairs) for crop in self._pair(generator)]
+        unlabelled = round(self._unlabelled_share * size)
+        pairs = round(self._pair_share * (size - unlabelled) / 2)
+        drawn = [crop for _ in range(pairs) for crop in self._pair(generator)]
         labels = np.arange(size) % len(CLASSES)
-        crops += [self._single(label, generator) for label in labels[len(crops) :]]
-        return torch.from_numpy(np.stack(crops)), torch.from_numpy(labels)
+        labels[size - unlabelled :] = NO_LABEL
+        drawn += [self._single(label, generator) for label in labels[len(drawn) :]]
+        waveforms = torch.from_numpy(np.stack([waveform for waveform, _ in drawn]))
+        return Batch(waveforms, torch.from_numpy(labels), torch.tensor([clip for _, clip in drawn]))
 
-    def _single(self, label: int, generator: np.random.Generator) -> np.ndarray:
+    def _single(self, label: int, generator: np.random.Generator) -> tuple[np.ndarray, int]:
+        """Returns a crop and the number of its recording."""
         members, chances = self._classes[label]
-        clip = self._clips[generator.choice(members, p=chances)]
-        return self._heard(random_crop(clip, self._crop, generator), generator)
+        index = int(generator.choice(members, p=chances))
+        return self._heard(random_crop(self._clips[index], self.crop_samples, generator), generator), index
 
-    def _pair(self, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _pair(self, generator: np.random.Generator) -> list[tuple[np.ndarray, int]]:
         """Returns a spoofed copy and its original, in the order of the classes."""
         pairs = self._pairs[str(generator.choice(list(self._pairs)))]
-        original, copy = (self._clips[index] for index in pairs[generator.integers(len(pairs))])
-        start = crop_start(original, self._crop, generator)
+        original, copy = pairs[generator.integers(len(pairs))]
+        start = crop_start(self._clips[original], self.crop_samples, generator)
         seed = generator.integers(2**63)
-        spoof, bonafide = (
-            self._heard(cut(clip, start, self._crop), np.random.default_rng(seed))
-            for clip in (copy, original)
-        )
-        return spoof, bonafide
+        return [
+            (
+                self._heard(cut(self._clips[index], start, self.crop_samples), np.random.default_rng(seed)),
+                index,
+            )
+            for index in (copy, original)
+        ]
 
     def _heard(self, crop: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         return self._augment(crop.astype(np.float32) / INT16_SCALE, generator)

@@ -7,71 +7,44 @@ A step is a function of the state before it and of its number: the batch and the
 from __future__ import annotations
 
 import dataclasses
-import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from antispoof.checkpoint import load_weights, read_checkpoint, save_checkpoint
+from antispoof.checkpoint import save_checkpoint
 from antispoof.errors import UserError
-from antispoof.models import Detector, create_model
-from train.dataset import Batches
-from train.losses import cross_entropy
-from train.recipe import OptimiserRecipe, Recipe
+from antispoof.models import Detector
+from train.adversarial import Adversary
+from train.dataset import Batch, Batches
+from train.losses import check_loss
+from train.mixup import Heard, mix
+from train.network import build_model, training_mode, whole_clip_model
+from train.objective import FromLabels, Objective
+from train.optimiser import build_optimiser, kept_share, learning_rate, set_rate
+from train.ranks import Ranks, share_norms
+from train.recipe import Recipe
+from train.states import newest_state, save_state, write_text
 
-STATES_KEPT = 5
-COLUMNS = ("step", "loss", "dev_eer", "learning_rate")
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-def learning_rate(step: int, steps: int, recipe: OptimiserRecipe) -> float:
-    """Returns the rate of a step, counted from 0: up in a straight line, then half a cosine down."""
-    warmup = round(recipe.warmup_share * steps)
-    if step < warmup:
-        return recipe.learning_rate * (step + 1) / warmup
-    return recipe.learning_rate * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def build_optimiser(model: nn.Module, recipe: OptimiserRecipe) -> torch.optim.Optimizer:
-    """Returns the optimiser; biases and the scales of norms do not decay."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    kind = torch.optim.AdamW if recipe.name == "adamw" else torch.optim.Adam
-    return kind(groups, lr=recipe.learning_rate)
+class Progress(NamedTuple):
+    """One look at a run: a row of metrics.tsv."""
+
+    step: int
+    loss: float
+    dev_eer: float
+    learning_rate: float
 
 
-def build_model(recipe: Recipe) -> Detector:
-    """Returns the network for crops of the recipe's length, its weights random (from the seed) or loaded.
-
-    Raises:
-        UserError: The crop is longer than the clip of the model, or the initial weights do not fit.
-    """
-    full = create_model(recipe.model.name, **recipe.model.overrides)
-    crop = recipe.data.crop_samples
-    if crop > full.clip_samples:
-        raise UserError(f"crop_samples is {crop}, but a clip of {full.name} has {full.clip_samples} samples")
-    torch.manual_seed(recipe.schedule.seed)
-    model = create_model(recipe.model.name, **{**recipe.model.overrides, "clip_samples": crop})
-    if recipe.model.initial_weights:
-        load_weights(model, read_checkpoint(recipe.model.initial_weights))
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p *= recipe.model.dropout
-    # Twice as fast as the default order for these convolutions on a CPU.
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model
-
-
-class BatchesByStep(Dataset[tuple[Tensor, Tensor]]):
+class BatchesByStep(Dataset[Batch]):
     """The batches of some steps, for a loader that fetches them in other processes."""
 
     def __init__(self, batches: Batches, steps: range, size: int) -> None:
@@ -81,9 +54,16 @@ class BatchesByStep(Dataset[tuple[Tensor, Tensor]]):
         """Returns the number of batches."""
         return len(self._steps)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Returns waveforms and labels of the ``index``-th of the steps."""
+    def __getitem__(self, index: int) -> Batch:
+        """Returns the batch of the ``index``-th of the steps."""
         return self._batches.batch(self._steps[index], self._size)
+
+
+class Dressing(nn.Module):
+    """What is put around a network while it trains, such as rounding; its buffers are saved with the run."""
+
+    def dress(self, model: Detector) -> None:
+        """Changes, in place, what ``model`` computes, but not the names of its weights."""
 
 
 class Run:
@@ -91,7 +71,7 @@ class Run:
 
     Attributes:
         step: How many steps are done.
-        history: The rows of metrics.tsv so far, in the order of ``COLUMNS``.
+        history: The rows of metrics.tsv so far.
     """
 
     def __init__(
@@ -102,6 +82,12 @@ class Run:
         validate: Callable[[Detector], float],
         folder: Path,
         workers: int = 0,
+        *,
+        objective: Objective | None = None,
+        dressing: Dressing | None = None,
+        device: torch.device | None = None,
+        ranks: Ranks | None = None,
+        report: Callable[[Progress], None] = lambda _: None,
     ) -> None:
         """Starts at step 0.
 
@@ -112,15 +98,32 @@ class Run:
             validate: Returns the dev EER of a model that takes whole clips.
             folder: Where states, weights and metrics go.
             workers: Processes that prepare batches ahead; the batches are the same for any number.
+            objective: What is made smaller; the recipe's loss against the labels if none is given.
+            dressing: What is put around the network.
+            device: Where it is computed.
+            ranks: The processes that share the work.
+            report: Told of every validation.
         """
-        self._workers = workers
         self._recipe, self._batches, self._validate, self._folder = recipe, batches, validate, folder
+        self._workers, self._report = workers, report
+        self._device, self._ranks = device or torch.device("cpu"), ranks or Ranks()
         self._identity = {"recipe": dataclasses.asdict(recipe), **conditions}
-        self._model = build_model(recipe)
+        if recipe.schedule.batch % (recipe.schedule.accumulate * self._ranks.count):
+            raise UserError("schedule.batch must be a multiple of schedule.accumulate times the ranks")
+        self._model = build_model(recipe).to(self._device)
+        check_loss(self._model, recipe.loss)
+        if self._ranks.count > 1:
+            share_norms(self._model)
+        self._adversary = Adversary(self._model, recipe.adversarial) if recipe.adversarial.epsilon else None
+        self._dressing = (dressing or Dressing()).to(self._device)
+        self._dressing.dress(self._model)
         self._average = {name: value.clone() for name, value in self._model.state_dict().items()}
-        self._optimiser = build_optimiser(self._model, recipe.optimiser)
+        self._objective = (objective or FromLabels(recipe.loss)).to(self._device)
+        self._optimiser = build_optimiser([self._model, self._objective], recipe.optimiser)
+        float16 = recipe.schedule.precision == "float16"
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=float16)
         self.step = 0
-        self.history: list[tuple[int, float, float, float]] = []
+        self.history: list[Progress] = []
         self._loss_sum, self._loss_steps = 0.0, 0
 
     def train(self, watch: Callable[[Sequence[int], int], Iterable[int]]) -> None:
@@ -130,82 +133,123 @@ class Run:
             watch: Wraps the numbers of the steps to show the progress; told how many are done already.
         """
         schedule = self._recipe.schedule
-        self._model.train()
+        training_mode(self._model, self._recipe.model.hold_norms)
         steps = range(self.step, schedule.steps)
-        ahead = DataLoader(
-            BatchesByStep(self._batches, steps, schedule.batch), batch_size=None, num_workers=self._workers
-        )
-        for step, (waveforms, labels) in zip(watch(steps, self.step), ahead, strict=False):
-            self._train_step(step, waveforms, labels)
+        for step, batch in zip(watch(steps, self.step), self._fetch(steps), strict=False):
+            self._train_step(step, batch)
             self.step = step + 1
             last = self.step == schedule.steps
             if last or self.step % schedule.validate_every == 0:
                 self._look(step)
-            if last or self.step % schedule.save_every == 0:
-                self._save()
+            if self._ranks.first and (last or self.step % schedule.save_every == 0):
+                save_state(self._folder, self._state())
         self._export("final")
+        self._ranks.wait()
 
-    def _train_step(self, step: int, waveforms: Tensor, labels: Tensor) -> None:
-        schedule = self._recipe.schedule
-        torch.manual_seed((schedule.seed << 32) + step)  # dropout, whatever was drawn before
-        for group in self._optimiser.param_groups:
-            group["lr"] = self._rate(step)
-        precision = PRECISIONS[schedule.precision]
-        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
-            logits = self._model(waveforms).logits
-        loss = cross_entropy(logits, labels, self._recipe.loss)
+    def _fetch(self, steps: range) -> Iterator[Batch]:
+        """Yields the batch of each step; with several ranks, each prepares every so-manieth."""
+        size, count = self._recipe.schedule.batch, self._ranks.count
+        own = BatchesByStep(self._batches, steps[self._ranks.rank :: count], size)
+        ahead = iter(DataLoader(own, batch_size=None, num_workers=self._workers))
+        for index in range(len(steps)):
+            owner = index % count
+            if owner == self._ranks.rank:
+                batch = Batch(*(tensor.to(self._device) for tensor in next(ahead)))
+            else:
+                crops = torch.empty(size, self._batches.crop_samples, device=self._device)
+                labels, clips = torch.empty(2, size, dtype=torch.long, device=self._device)
+                batch = Batch(crops, labels, clips)
+            self._ranks.hand_round(batch, owner)
+            yield batch
+
+    def _train_step(self, step: int, batch: Batch) -> None:
+        schedule, ranks = self._recipe.schedule, self._ranks
+        torch.manual_seed((schedule.seed << 32) + ranks.seed(step))  # dropout, whatever was drawn before
+        set_rate(self._optimiser, self._rate(step))
         self._optimiser.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self._model.parameters(), self._recipe.optimiser.clip_norm)
-        if not torch.isfinite(norm):
+        heard = mix(batch, self._recipe.augment.mixup_alpha, schedule.seed, step)
+        loss = torch.zeros((), device=self._device)
+        for index in range(schedule.accumulate):
+            portion = heard.part(index, schedule.accumulate).part(ranks.rank, ranks.count)
+            loss += self._learn_from(portion) / schedule.accumulate
+        parameters = [*self._model.parameters(), *self._objective.parameters()]
+        ranks.average(p.grad for p in parameters if p.grad is not None)
+        ranks.average([loss])
+        self._scaler.unscale_(self._optimiser)
+        norm = nn.utils.clip_grad_norm_(parameters, self._recipe.optimiser.clip_norm)
+        # A scaler meets infinite gradients on its way to the right scale, and leaves such a step out.
+        if not torch.isfinite(loss if self._scaler.is_enabled() else norm):
             raise UserError(f"training diverged at step {step}: lower optimiser.learning_rate")
-        self._optimiser.step()
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
         self._loss_sum, self._loss_steps = self._loss_sum + loss.item(), self._loss_steps + 1
         self._follow(step)
+
+    def _learn_from(self, portion: Heard) -> Tensor:
+        """Adds the gradients of a portion to those that are there; returns its loss, without gradient."""
+        share = 1 / self._recipe.schedule.accumulate
+        with self._adversary.listening() if self._adversary else nullcontext():
+            loss = self._loss(portion)
+        self._scaler.scale(loss * share).backward()
+        if self._adversary:
+            with self._adversary.pushing():
+                self._scaler.scale(self._loss(portion) * share).backward()
+        return loss.detach()
+
+    def _loss(self, portion: Heard) -> Tensor:
+        precision = PRECISIONS[self._recipe.schedule.precision]
+        with torch.autocast(self._device.type, precision, enabled=precision != torch.float32):
+            output = self._model(portion.waveforms)
+        loss: Tensor = self._objective(self._model, portion, output)
+        return loss
 
     def _rate(self, step: int) -> float:
         return learning_rate(step, self._recipe.schedule.steps, self._recipe.optimiser)
 
     @torch.no_grad()
     def _follow(self, step: int) -> None:
-        """Moves the average towards the weights, faster at first, when the weights are still noise."""
-        decay = min(self._recipe.schedule.ema, (1 + step) / (10 + step))
+        """Moves the average towards the weights."""
+        kept = kept_share(step, self._recipe.schedule)
         for name, value in self._model.state_dict().items():
             if value.is_floating_point():
-                self._average[name].lerp_(value, 1 - decay)
+                self._average[name].lerp_(value, 1 - kept)
             else:
                 self._average[name].copy_(value)
 
     def averaged(self) -> Detector:
         """Returns the averaged weights in a model that takes whole clips, in eval mode."""
-        model = create_model(self._recipe.model.name, **self._recipe.model.overrides)
-        model.load_state_dict(self._average)
-        return model.eval()
+        return whole_clip_model(self._recipe.model, self._average)
 
     def _look(self, step: int) -> None:
         """Validates; keeps the weights where they are the best so far, the latest of equals."""
-        before = [row[2] for row in self.history]
-        eer = self._validate(self.averaged())
-        loss = self._loss_sum / self._loss_steps
+        if not self._ranks.first:
+            return
+        before = [row.dev_eer for row in self.history]
+        model = self.averaged()
+        self._dressing.dress(model)
+        row = Progress(self.step, self._loss_sum / self._loss_steps, self._validate(model), self._rate(step))
         self._loss_sum, self._loss_steps = 0.0, 0
-        self.history.append((self.step, loss, eer, self._rate(step)))
-        tqdm.write(f"step {self.step}: loss {loss:.3f}, dev EER {eer:.2%}", file=sys.stderr)
-        if eer <= min(before, default=1.0):
+        self.history.append(row)
+        tqdm.write(f"step {row.step}: loss {row.loss:.3f}, dev EER {row.dev_eer:.2%}", file=sys.stderr)
+        if row.dev_eer <= min(before, default=1.0):
             self._export("best")
-        lines = ["\t".join(COLUMNS)] + ["\t".join(f"{value:.6g}" for value in row) for row in self.history]
+        lines = ["\t".join(Progress._fields)]
+        lines += ["\t".join(f"{value:.6g}" for value in row) for row in self.history]
         write_text(self._folder / "metrics.tsv", "\n".join(lines) + "\n")
+        self._report(row)
 
     def _export(self, name: str) -> None:
-        save_checkpoint(self.averaged(), self._folder / f"{name}.safetensors", step=str(self.step))
+        if self._ranks.first:
+            save_checkpoint(self.averaged(), self._folder / f"{name}.safetensors", step=str(self.step))
 
-    def _save(self) -> None:
-        """Writes the state, whole or not at all, and drops the oldest ones."""
-        path = self._folder / f"state-{self.step:08d}.pt"
-        partial = path.with_suffix(".partial")
-        torch.save(self._state(), partial)
-        partial.replace(path)
-        for old in saved_states(self._folder)[:-STATES_KEPT]:
-            old.unlink()
+    def _parts(self) -> dict[str, Any]:
+        """Returns what has a state beyond weights and optimiser, where the run uses it."""
+        parts: dict[str, Any] = {
+            "objective": self._objective,
+            "dressing": self._dressing,
+            "scaler": self._scaler,
+        }
+        return {name: part for name, part in parts.items() if part.state_dict()}
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -214,8 +258,9 @@ class Run:
             "model": self._model.state_dict(),
             "average": self._average,
             "optimiser": self._optimiser.state_dict(),
-            "history": self.history,
+            "history": [tuple(row) for row in self.history],
             "loss": (self._loss_sum, self._loss_steps),
+            **{name: part.state_dict() for name, part in self._parts().items()},
         }
 
     def resume(self) -> None:
@@ -224,38 +269,11 @@ class Run:
         Raises:
             UserError: There is none, or it belongs to another recipe or other conditions.
         """
-        states = saved_states(self._folder)
-        if not states:
-            raise UserError(f"{self._folder} holds no state to resume from; start without --resume")
-        state: dict[str, Any] = torch.load(states[-1], weights_only=True)
-        if state["identity"] != self._identity:
-            key = _first_difference(state["identity"], self._identity)
-            raise UserError(
-                f"{states[-1]} was trained with other {key}; "
-                "resume with the same recipe, steps, seed, threads and recordings"
-            )
+        state = newest_state(self._folder, self._identity, self._device)
         self._model.load_state_dict(state["model"])
         self._average = state["average"]
         self._optimiser.load_state_dict(state["optimiser"])
-        self.step, self.history = state["step"], state["history"]
+        self.step, self.history = state["step"], [Progress(*row) for row in state["history"]]
         self._loss_sum, self._loss_steps = state["loss"]
-
-
-def saved_states(folder: Path) -> list[Path]:
-    """Returns the states in a folder, the oldest first."""
-    return sorted(folder.glob("state-????????.pt"))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
-def _first_difference(one: Any, other: Any, where: str = "") -> str:
-    """Returns the dotted name of the first key in which two nested mappings differ."""
-    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
-        key = next(key for key in one if one[key] != other[key])
-        return _first_difference(one[key], other[key], f"{where}.{key}" if where else str(key))
-    return where
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])

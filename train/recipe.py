@@ -21,12 +21,15 @@ class ModelRecipe:
         overrides: Fields of its configuration that differ from the default.
         initial_weights: A checkpoint; random weights where there is none.
         dropout: Share of the network's own dropout that is kept; a short training underfits with all of it.
+        hold_norms: Batch norms normalise by the statistics they came with, as later in use, and keep them:
+            for fine-tuning, and for portions too small to estimate any.
     """
 
     name: str
     overrides: dict[str, Any] = field(default_factory=dict)
     initial_weights: str | None = None
     dropout: float = within(0, 1, default=1.0)
+    hold_norms: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class DataRecipe:
         room_folders: Rows labelled ``noise`` below these are impulse responses.
         pair_share: Share of a batch that comes in pairs: a recording and a spoofed copy of it, cut at the
             same place and treated alike, so that nothing tells them apart but the copying.
-        dataset_weights: How much more often a data set is drawn than its size suggests.
+        dataset_weights: How much more often a data set is drawn than its size suggests; a name may be a
+            pattern (``copies of *``), and an exact name counts before it.
         crop_samples: Length of the training crops at 16 kHz, at most the clip of the model.
     """
 
@@ -73,7 +77,11 @@ class AugmentRecipe:
         mask_share: A random band is taken out, up to a fifth of the spectrum.
         hiss_share: Stationary noise between white and pink.
         telephone_share: G.711 at 8 kHz and back.
+        codec_share: One of ``codecs``, encoded and decoded; a few milliseconds a crop.
+        codecs: Their names (`antispoof.channel.codecs`).
         gain_db: Level, always; rounded and clipped to 16 bits.
+        mixup_alpha: Of the Beta distribution that the share of a batch in its mixture with another order
+            of itself is drawn from (arXiv 1710.09412); 0: none.
     """
 
     short_share: float = within(0, 1, default=0.0)
@@ -89,23 +97,107 @@ class AugmentRecipe:
     mask_share: float = within(0, 1, default=0.0)
     hiss_share: float = within(0, 1, default=0.0)
     telephone_share: float = within(0, 1, default=0.0)
+    codec_share: float = within(0, 1, default=0.0)
+    codecs: tuple[str, ...] = ("mp3", "aac")
     gain_db: tuple[float, float] = within(-60, 40, default=(0.0, 0.0))
+    mixup_alpha: float = within(0, 100, default=0.0)
 
 
 @dataclass(frozen=True)
 class LossRecipe:
-    """Cross-entropy; the batches hold both classes equally often, so the weights are 1 unless told."""
+    """What a wrong answer costs; see `train.losses`.
 
+    Attributes:
+        name: Of the loss.
+        class_weights: Of spoofs and bona fide speech in the cross-entropies. The batches hold both classes
+            equally often, so the weights are 1 unless told.
+        label_smoothing: Of the cross-entropies.
+        alpha: Focal: weight of bona fide speech; that of spoofs is the rest of 1.
+        gamma: Focal: how much less a crop counts that is answered well already.
+        scale: OC-softmax, additive margin: what a cosine is multiplied by.
+        margin: Additive margin: by how much the cosine of the right class has to be ahead.
+        cosines: OC-softmax: where bona fide speech is to be above, and spoofs below.
+    """
+
+    name: str = one_of("cross-entropy", "focal", "oc-softmax", "additive-margin", default="cross-entropy")
     class_weights: tuple[float, float] = within(0.001, 1000, default=(1.0, 1.0))  # spoof, bona fide
     label_smoothing: float = within(0, 0.5, default=0.0)
+    alpha: float = within(0, 1, default=0.9)
+    gamma: float = within(0, 10, default=2.5)
+    scale: float = within(0.1, 1000, default=20.0)
+    margin: float = within(0, 2, default=0.9)
+    cosines: tuple[float, float] = within(-1, 1, default=(0.9, 0.2))
+
+
+@dataclass(frozen=True)
+class AdversarialRecipe:
+    """The fast gradient method: each crop is heard a second time, its embedding pushed uphill.
+
+    Attributes:
+        epsilon: Length of the push; 0: none.
+        layer: Name of the module whose output is the embedding, such as ``wavlm.model.feature_projection``.
+    """
+
+    epsilon: float = within(0, 1000, default=0.0)
+    layer: str = ""
+
+
+@dataclass(frozen=True)
+class DistillRecipe:
+    """What is learnt from teachers; only train/distill.py has any.
+
+    Attributes:
+        temperature: What logits are divided by before they become probabilities.
+        weight: Of the teachers; the rest of 1 is the labels'.
+        ensemble: Whether teachers' ``probabilities`` are averaged, or their ``log-odds``.
+        trust: Whether teachers are believed in ``all`` they say, or only where they are ``right`` about a
+            crop whose label is known.
+        feature_weight: Of the distance between the teacher's embedding and what a learnt linear layer makes
+            of the student's.
+        unlabelled_share: Share of a batch that is unlabelled, where there is unlabelled audio.
+    """
+
+    temperature: float = within(0.1, 100, default=2.0)
+    weight: float = within(0, 1, default=0.9)
+    ensemble: str = one_of("probabilities", "log-odds", default="probabilities")
+    trust: str = one_of("all", "right", default="all")
+    feature_weight: float = within(0, 1e6, default=0.0)
+    unlabelled_share: float = within(0, 1, default=0.25)
+
+
+@dataclass(frozen=True)
+class QuantizeRecipe:
+    """What integers are trained for; only train/qat.py rounds.
+
+    Attributes:
+        weight_bits: 8, or 7 for the quantizer's reduced range (``-rr``).
+        activation_bits: 8 or 16.
+        follow: How much of an activation's range each batch leaves as it was.
+    """
+
+    weight_bits: int = within(7, 8, default=8)
+    activation_bits: int = within(8, 16, default=8)
+    follow: float = within(0, 0.9999, default=0.95)
 
 
 @dataclass(frozen=True)
 class OptimiserRecipe:
-    """Adam or AdamW under a cosine that starts with a warm-up."""
+    """Adam or AdamW under a cosine that starts with a warm-up.
+
+    Attributes:
+        name: Of the optimiser.
+        learning_rate: At the top of the curve.
+        rates: Other rates for parameters whose names hold a word, such as ``lora_``.
+        final_share: Of the rate, where the curve ends.
+        weight_decay: Not of biases and norms.
+        warmup_share: Of all steps.
+        clip_norm: Longest gradient.
+    """
 
     name: str = one_of("adam", "adamw", default="adamw")
     learning_rate: float = within(1e-8, 1, default=1e-3)
+    rates: dict[str, float] = field(default_factory=dict, metadata={"range": (1e-8, 1.0)})
+    final_share: float = within(0, 1, default=0.0)
     weight_decay: float = within(0, 1, default=0.01)
     warmup_share: float = within(0, 0.9, default=0.1)  # of all steps
     clip_norm: float = within(0.001, 1e6, default=2.0)
@@ -113,26 +205,44 @@ class OptimiserRecipe:
 
 @dataclass(frozen=True)
 class ScheduleRecipe:
-    """How long, in which portions, and how often the work is looked at and saved."""
+    """How long, in which portions, and how often the work is looked at and saved.
+
+    Attributes:
+        steps: Updates of the weights.
+        batch: Crops in each, over all portions and ranks.
+        accumulate: Portions that a batch goes through the network in, one after the other.
+        seed: Of everything drawn.
+        ema: How slowly the average, which is what is kept of a run, follows the weights.
+        swa_share: Share of the steps, at the end, over which the average is the plain mean of the weights
+            (stochastic weight averaging, arXiv 1803.05407).
+        precision: Of the network's arithmetic; weights stay float32.
+        validate_every: Steps.
+        save_every: Steps.
+    """
 
     steps: int = within(1, 100_000_000)
     batch: int = within(2, 65_536, default=16)
+    accumulate: int = within(1, 65_536, default=1)
     seed: int = within(0, 2**32 - 1, default=0)
     ema: float = within(0, 0.99999, default=0.995)
-    precision: str = one_of("float32", "bfloat16", default="float32")
+    swa_share: float = within(0, 1, default=0.0)
+    precision: str = one_of("float32", "bfloat16", "float16", default="float32")
     validate_every: int = within(1, default=200)
     save_every: int = within(1, default=100)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything a run depends on but the audio and the number of threads."""
+    """Everything a run depends on but the audio, the teachers and the machine."""
 
     model: ModelRecipe
     schedule: ScheduleRecipe
     data: DataRecipe = field(default_factory=DataRecipe)
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)
     loss: LossRecipe = field(default_factory=LossRecipe)
+    adversarial: AdversarialRecipe = field(default_factory=AdversarialRecipe)
+    distill: DistillRecipe = field(default_factory=DistillRecipe)
+    quantize: QuantizeRecipe = field(default_factory=QuantizeRecipe)
     optimiser: OptimiserRecipe = field(default_factory=OptimiserRecipe)
 
 

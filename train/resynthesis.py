@@ -137,16 +137,6 @@ def upsampling_images(waveform: np.ndarray, rate: int, generator: np.random.Gene
     return _istft(false, 1024, 256, len(waveform))
 
 
-def frame_rhythm(waveform: np.ndarray, rate: int, generator: np.random.Generator) -> np.ndarray:
-    """A pattern that repeats with the hop of a network, in the high band."""
-    period = int(generator.choice([8, 64, 128, 256]))
-    depth = generator.uniform(0.05, 0.3) * (1 if period <= 8 else 0.3)
-    pattern = depth * generator.standard_normal(period)
-    rhythm = waveform * np.tile(pattern, len(waveform) // period + 1)[: len(waveform)]
-    high = signal.firwin(65, generator.uniform(2500, 4500) / (rate / 2), pass_zero=False)
-    return waveform + np.convolve(rhythm, high, "same")
-
-
 def spectral_filtering(waveform: np.ndarray, rate: int, generator: np.random.Generator) -> np.ndarray:
     """The recording's own phases and fine structure under the envelope of another voice, frame by frame.
 
@@ -210,7 +200,6 @@ SPOOFING: dict[str, Resynthesis] = {
     "mel-phase-noise": mel_phase_noise,
     "phase-damage": phase_damage,
     "upsampling-images": upsampling_images,
-    "frame-rhythm": frame_rhythm,
     "spectral-filtering": spectral_filtering,
     "unit-concatenation": unit_concatenation,
 }

@@ -19,14 +19,16 @@ CLIPS_AT_ONCE = 4  # a clip takes about 130 MB inside AASIST-L
 def score_clips(model: Detector, clips: Sequence[np.ndarray]) -> np.ndarray:
     """Returns the score (clips,) of each int16 clip, cut or repeated to the model's clip length."""
     parts = []
+    device = next(model.parameters()).device
     with torch.inference_mode():
-        for waveforms in _whole_clips(clips, model.clip_samples):
-            output = model(torch.from_numpy(waveforms))
-            parts.append(model.score(output).float().numpy())
+        for waveforms in whole_clips(clips, model.clip_samples):
+            output = model(torch.from_numpy(waveforms).to(device))
+            parts.append(model.score(output).float().cpu().numpy())
     return np.concatenate(parts)
 
 
-def _whole_clips(clips: Sequence[np.ndarray], samples: int) -> Iterator[np.ndarray]:
+def whole_clips(clips: Sequence[np.ndarray], samples: int) -> Iterator[np.ndarray]:
+    """Yields int16 clips, a few at a time, as a detector hears them: (clips, samples) float32."""
     for first in range(0, len(clips), CLIPS_AT_ONCE):
         group = clips[first : first + CLIPS_AT_ONCE]
         yield np.stack([fit_length(clip.astype(np.float32) / INT16_SCALE, samples) for clip in group])

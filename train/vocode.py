@@ -33,19 +33,13 @@ from antispoof.audio import SAMPLE_RATE, load_audio
 from antispoof.channel import codecs, transcode
 from antispoof.data import BONAFIDE, NOISE, SPOOF, UNKNOWN
 from antispoof.errors import UserError, run
+from train.augment import BIT_RATES
 from train.dataset import Row, may_train, read_rows
 from train.loop import write_text
 from train.neural_vocoder import load_vocoder
 from train.recipe import read_recipe
 from train.resynthesis import HARMLESS, SPOOFING, Resynthesis
 
-BIT_RATES = {  # bits per second
-    "mp3": (24_000, 32_000, 48_000, 64_000),
-    "aac": (24_000, 32_000, 48_000, 64_000),
-    "opus": (12_000, 16_000, 24_000, 32_000),
-    "amr-nb": (12_200, 7_950, 6_700),
-    "g722": (None,),
-}
 RATES = (16_000, 22_050, 22_050, 24_000)  # of synthesis systems, the commonest one twice
 HARMLESS_SHARE = 0.1
 LEAST_SAMPLES = 8_000
@@ -84,7 +78,7 @@ def make_copies_of(job: Job) -> list[Line]:
     generator = np.random.default_rng([job.seed, zlib.crc32(job.row.path.encode()), job.copy])
     coded = generator.random() < job.codec_share
     codec = str(generator.choice([name for name in BIT_RATES if name in codecs()])) if coded else None
-    bit_rate = generator.choice(BIT_RATES[codec]) if codec else None
+    bit_rate = int(generator.choice(BIT_RATES[codec])) if codec else None
     way = "" if job.row.label == SPOOF else choose(job, generator)
     original = load_audio(job.row.folder / job.row.path)
     copied = original if job.row.label == SPOOF else resynthesise(original, way, generator)

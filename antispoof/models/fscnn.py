@@ -40,7 +40,7 @@ class FineStructureConfig(Config):
     """Sizes of the network."""
 
     bins: int = 240  # of 31.25 Hz, up to 7.5 kHz
-    channels: tuple[int, ...] = (16, 32, 48, 48, 64, 64, 96, 96)
+    channels: tuple[int, ...] = (20, 40, 64, 64, 96, 96, 160, 160)
     dropout: float = 0.1
 
 
@@ -139,7 +139,7 @@ class FineStructureCnn(Detector):
         return output.logits[:, BONAFIDE] - output.logits[:, SPOOF]
 
 
-@register("fscnn", clip_samples=16_000)
+@register("fscnn", clip_samples=16_000, channels=(8, 16, 16, 16, 24, 24, 32, 32))
 def fscnn(**overrides: Any) -> FineStructureCnn:
     """Fine-structure CNN, made for phones: log spectrum and its grain, depthwise-separable convolutions."""
     return FineStructureCnn(FineStructureConfig(**overrides))

@@ -1,0 +1,95 @@
+"""Trains a detector to say what other detectors say.
+
+    python train/distill.py --config FILE --teacher A.safetensors --teacher B.safetensors \
+        --audio DIR --more COPIES --out RUN
+    python train/distill.py --config FILE --clip-teacher AASIST.pth --cached OPINIONS \
+        --unlabelled DIR --audio DIR --out RUN
+
+The student is the recipe's model, and the section ``distill`` of the recipe says how it learns: temperature,
+weight of teachers against labels, and what embeddings count. A --teacher hears the student's own crops, cut
+and augmented as they are; a --clip-teacher, for one that costs too much, hears every recording once as a
+whole, and what it said is kept in the folder --cached for this run and others. Audio of --unlabelled (the
+train split of a list, or simply all files of a folder) is learnt from teachers alone. All else is as in
+train/fit.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from antispoof.errors import UserError, run
+from train.dataset import unlabelled_rows
+from train.distillation import Distillation
+from train.network import build_model
+from train.ranks import Ranks
+from train.recipe import Recipe
+from train.session import Material, add_flags, carry_out, gather, ranks_of, recipe_of
+from train.teachers import ClipTeacher, CropTeacher, Teacher
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    args = _parser().parse_args(argv)
+    recipe = recipe_of(args)
+    if not (args.teacher or args.clip_teacher):
+        raise UserError("give at least one --teacher or --clip-teacher")
+    with ranks_of(args) as ranks:
+        unlabelled = [row for folder in args.unlabelled for row in unlabelled_rows(folder)]
+        material = gather(args, recipe, ranks, unlabelled)
+        if not ranks.first:
+            ranks.wait()  # until the first one has filled the cache
+        teachers = _teachers(args, recipe, material, ranks)
+        if ranks.first:
+            ranks.wait()
+        objective = Distillation(recipe.distill, recipe.loss, teachers, _student_features(recipe))
+        carry_out(args, recipe, material, ranks, objective=objective, method=_method(args, teachers))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    add_flags(parser)
+    many: dict[str, Any] = {"type": Path, "action": "append", "default": []}
+    parser.add_argument("--teacher", **many, help="a checkpoint that hears the student's crops")
+    parser.add_argument("--clip-teacher", **many, help="a checkpoint that hears whole recordings, once")
+    parser.add_argument(
+        "--cached", type=Path, help="folder of what clip teachers said (default: teachers in --out)"
+    )
+    parser.add_argument("--unlabelled", **many, help="folder of audio that only teachers judge")
+    return parser
+
+
+def _teachers(args: argparse.Namespace, recipe: Recipe, material: Material, ranks: Ranks) -> list[Teacher]:
+    device = torch.device(args.device)
+    teachers: list[Teacher] = [CropTeacher(path, recipe.data.crop_samples, device) for path in args.teacher]
+    for path in args.clip_teacher:
+        watch = partial(tqdm, desc=f"asking {path.name}", disable=None if ranks.first else True)
+        cache = args.cached or args.out / "teachers"
+        teachers.append(ClipTeacher(path, material.clips, cache, watch, device))
+    return teachers
+
+
+def _student_features(recipe: Recipe) -> int:
+    """Returns the length of the student's embedding."""
+    model = build_model(recipe).eval()
+    with torch.no_grad():
+        return int(model(model.example_input()).embedding.shape[1])
+
+
+def _method(args: argparse.Namespace, teachers: list[Teacher]) -> dict[str, Any]:
+    names = [path.name for path in (*args.teacher, *args.clip_teacher)]
+    return {
+        "teachers": [
+            {"file": name, "heard": teacher.key} for name, teacher in zip(names, teachers, strict=True)
+        ]
+    }
+
+
+if __name__ == "__main__":
+    run(main)

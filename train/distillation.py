@@ -1,0 +1,100 @@
+"""The loss of a student: how far it is from what its teachers say, and from the labels.
+
+Hinton et al., "Distilling the knowledge in a neural network", arXiv 1503.02531, sec. 2; embeddings through a
+learnt layer: Romero et al., "FitNets", arXiv 1412.6550, eq. 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from antispoof.models import BONAFIDE, SPOOF, Detector, DetectorOutput
+from train.dataset import NO_LABEL
+from train.losses import label_loss
+from train.mixup import Heard
+from train.objective import Objective
+from train.recipe import DistillRecipe, LossRecipe
+from train.teachers import Opinion, Teacher
+
+
+class Distillation(Objective):
+    """The teachers' term by its weight, the labels' by the rest, and the distance between embeddings."""
+
+    def __init__(
+        self, recipe: DistillRecipe, labels: LossRecipe, teachers: Sequence[Teacher], student_features: int
+    ) -> None:
+        super().__init__()
+        self._recipe, self._labels = recipe, labels
+        self._teachers = list(teachers)  # they learn nothing and are saved nowhere
+        self.projections = nn.ModuleList()
+        if recipe.feature_weight:
+            self.projections.extend(nn.Linear(student_features, teacher.features) for teacher in teachers)
+
+    def forward(self, model: Detector, heard: Heard, output: DetectorOutput) -> Tensor:
+        """Returns a scalar."""
+        opinions = [teacher.hears(heard) for teacher in self._teachers]
+
+        def loss(labels: Tensor, clips: Tensor) -> Tensor:
+            said = [opinion(clips) for opinion in opinions]
+            return self._loss(model, output, labels, said)
+
+        return heard.mean_over(loss)
+
+    def _loss(self, model: Detector, output: DetectorOutput, labels: Tensor, said: list[Opinion]) -> Tensor:
+        recipe = self._recipe
+        believed = torch.stack([trusted(opinion.logits, labels, recipe.trust) for opinion in said])
+        target, any_believed = consensus([opinion.logits for opinion in said], believed, recipe)
+        distance = divergence(output.logits, target, recipe.temperature)
+        total = recipe.weight * (distance * any_believed).mean()
+        if recipe.weight < 1:
+            total = total + (1 - recipe.weight) * label_loss(model, output, labels, self._labels)
+        for projection, opinion, believed_here in zip(self.projections, said, believed, strict=False):
+            # At unit variance, so that one weight does for teachers of any scale.
+            wanted = F.layer_norm(opinion.embedding, opinion.embedding.shape[1:])
+            distance = (projection(output.embedding.float()) - wanted).square().mean(dim=1)
+            total = total + recipe.feature_weight * (distance * believed_here).mean()
+        return total
+
+
+def trusted(logits: Tensor, labels: Tensor, trust: str) -> Tensor:
+    """Returns 1 for each crop (batch,) about which a teacher is believed, 0 for the others."""
+    if trust == "all":
+        return torch.ones_like(logits[:, 0])
+    right = (logits[:, BONAFIDE] > logits[:, SPOOF]) == (labels == BONAFIDE)
+    return (right | (labels == NO_LABEL)).to(logits.dtype)
+
+
+def consensus(logits: Sequence[Tensor], believed: Tensor, recipe: DistillRecipe) -> tuple[Tensor, Tensor]:
+    """Returns the teachers' mean probability of bona fide speech (batch,), and 1 where any is believed.
+
+    Args:
+        logits: Of each teacher, (batch, 2).
+        believed: (teachers, batch), 1 or 0.
+        recipe: At what temperature, and whether probabilities or log-odds are averaged.
+    """
+    odds = torch.stack([(one[:, BONAFIDE] - one[:, SPOOF]).float() for one in logits]) / recipe.temperature
+    votes = believed.sum(dim=0)
+    if recipe.ensemble == "log-odds":
+        mean = torch.sigmoid((odds * believed).sum(dim=0) / votes.clamp(min=1))
+    else:
+        mean = (torch.sigmoid(odds) * believed).sum(dim=0) / votes.clamp(min=1)
+    return mean, (votes > 0).to(mean.dtype)
+
+
+def divergence(logits: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """Returns T^2 times the Kullback-Leibler divergence (batch,) of the student from the teachers.
+
+    Times T^2, because the gradients of softened probabilities are smaller by that (sec. 2.1).
+
+    Args:
+        logits: The student's, (batch, 2).
+        target: Probability of bona fide speech at that temperature, (batch,).
+        temperature: T.
+    """
+    log_student = F.log_softmax(logits.float() / temperature, dim=1)
+    wanted = torch.stack([1 - target, target], dim=1)  # in the order of SPOOF, BONAFIDE
+    return temperature**2 * F.kl_div(log_student, wanted, reduction="none").sum(dim=1)

@@ -1,0 +1,143 @@
+"""Phase 6 from end to end: cleans the list, trains, evaluates clean and compressed, draws the phases.
+
+    python train/phase6.py --phase5 PHASE5.safetensors --config train/configs/bimamba-lora-phase6.yaml \
+        --audio DIR --out OUT --phase "Phase 4=PHASE4.safetensors"
+
+    1. drops from the train split the 2 % that the Phase 5 model finds hardest   OUT/cleaned.tsv
+    2. trains by the recipe, starting from the Phase 5 model                      OUT/run
+    3. scores --split, as recorded and through codecs, with every phase           OUT/phases.tsv
+    4. draws clean against compressed EER of the phases                           OUT/phases.png
+
+A run that was stopped goes on with --resume.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from antispoof.checkpoint import load_model
+from antispoof.errors import UserError, run
+from antispoof.memory import keep_freed_memory
+from train import fit
+from train.clean import clean
+from train.curves import draw_conditions
+from train.dataset import CLASSES, decode, read_rows
+from train.evaluation import CLEAN, Figure, measure
+from train.states import saved_states, write_text
+
+COMPRESSED = ("MP3, 64 kbit/s", "AAC, 32 kbit/s", "Opus, 16 kbit/s")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    args = _parser().parse_args(argv)
+    others = dict(_named_file(text) for text in args.phase)
+    protocol = args.protocol or args.audio / "manifest.tsv"
+    cleaned, run_folder = args.out / "cleaned.tsv", args.out / "run"
+    args.out.mkdir(parents=True, exist_ok=True)
+    if cleaned.exists() and not (args.resume or args.force):
+        raise UserError(f"{args.out} holds a run already: --resume goes on with it, --force drops it")
+    torch.set_num_threads(args.threads)
+    keep_freed_memory()
+    if args.force or not cleaned.exists():
+        dropped = clean(load_model(args.phase5), protocol, args.audio, cleaned)
+        print(f"left {len(dropped)} recordings out: {cleaned}")
+    fit.main(_fit_flags(args, cleaned, run_folder))
+    phases = {**others, "Phase 5": args.phase5, "Phase 6": run_folder / "best.safetensors"}
+    figures = evaluate(phases, protocol, args.audio, args.split)
+    write_text(args.out / "phases.tsv", _table(figures))
+    print(_table(figures), end="")
+    draw_conditions(clean_and_compressed(figures), args.out / "phases.png")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument(
+        "--phase5", type=Path, required=True, help="checkpoint that cleans, and to begin with"
+    )
+    parser.add_argument("--config", type=Path, required=True, help="the recipe of Phase 6, YAML")
+    parser.add_argument("--audio", type=Path, required=True, help="folder that the list's paths start from")
+    parser.add_argument("--protocol", type=Path, help="the list (default: manifest.tsv in --audio)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of all results")
+    parser.add_argument(
+        "--phase", action="append", default=[], metavar="NAME=FILE", help="another checkpoint to draw"
+    )
+    parser.add_argument("--split", default="test", help="that is evaluated on (default: %(default)s)")
+    parser.add_argument("--steps", type=int, help="instead of the recipe's")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--force", action="store_true", help="drop the run in --out and start anew")
+    return parser
+
+
+def _named_file(text: str) -> tuple[str, Path]:
+    name, _, path = text.partition("=")
+    if not (name and path):
+        raise UserError(f"--phase takes NAME=FILE, not {text!r}")
+    return name, Path(path)
+
+
+def _fit_flags(args: argparse.Namespace, cleaned: Path, out: Path) -> list[str]:
+    """Returns the command line of the training."""
+    flags = ["--config", args.config, "--audio", args.audio, "--protocol", cleaned, "--out", out]
+    flags += ["--start", args.phase5, "--threads", args.threads, "--workers", args.workers]
+    flags += ["--device", args.device]
+    flags += ["--steps", args.steps] if args.steps is not None else []
+    if args.resume and saved_states(out):
+        flags.append("--resume")
+    elif args.resume or args.force:  # a run that stopped before its first state starts anew
+        flags.append("--force")
+    return list(map(str, flags))
+
+
+def evaluate(phases: Mapping[str, Path], protocol: Path, audio: Path, split: str) -> dict[str, list[Figure]]:
+    """Returns the EER of each phase's model on a split, as recorded and through each codec.
+
+    Raises:
+        UserError: The split lacks a class.
+    """
+    rows = [row for row in read_rows(protocol, audio) if row.split == split and row.label in CLASSES]
+    if len({row.label for row in rows}) < 2:
+        raise UserError(f"the list needs bona fide speech and spoofs in the split {split} to evaluate on")
+    clips = decode(rows, partial(tqdm, desc=f"decoding {split}", unit="clip", disable=None))
+    figures = {}
+    for name, path in phases.items():
+        model = load_model(path)
+        watch = tqdm((CLEAN, *COMPRESSED), desc=f"scoring {name}", unit="condition", disable=None)
+        figures[name] = [measure(model, split, rows, clips, condition)[0] for condition in watch]
+    return figures
+
+
+def clean_and_compressed(figures: Mapping[str, Sequence[Figure]]) -> dict[str, tuple[float, float]]:
+    """Returns the EER of each phase as recorded, and its mean over the codecs."""
+    eers = {name: {figure.condition: figure.eer.estimate for figure in one} for name, one in figures.items()}
+    return {
+        name: (one[CLEAN], float(np.mean([one[condition] for condition in COMPRESSED])))
+        for name, one in eers.items()
+    }
+
+
+def _table(figures: Mapping[str, Sequence[Figure]]) -> str:
+    """Returns the figures as tab-separated text."""
+    lines = ["phase\tcondition\tbonafide\tspoofs\teer\tlow\thigh"]
+    for name, one in figures.items():
+        lines += [
+            f"{name}\t{f.condition}\t{f.bonafide}\t{f.spoofs}\t"
+            f"{f.eer.estimate:.4f}\t{f.eer.low:.4f}\t{f.eer.high:.4f}"
+            for f in one
+        ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    run(main)

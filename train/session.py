@@ -1,0 +1,249 @@
+"""What the training commands share: their flags, the folder of a run, the recordings, and the run itself."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from antispoof.checkpoint import load_model
+from antispoof.data import NOISE
+from antispoof.errors import UserError
+from antispoof.memory import keep_freed_memory
+from antispoof.models import Detector
+from train.augment import Augmentation
+from train.curves import Journal
+from train.dataset import Batches, Row, decode, fingerprint, read_rows, training_rows
+from train.loop import Dressing, Run
+from train.objective import Objective
+from train.ranks import Ranks, join_ranks, leave_ranks
+from train.recipe import Recipe, read_recipe, replace_schedule
+from train.scoring import validation_eer
+from train.states import saved_states, write_text
+
+OUTPUTS = ("run.json", "metrics.tsv", "curves.png", "best.safetensors", "final.safetensors")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of every training command."""
+    parser.add_argument("--config", type=Path, required=True, help="the recipe, YAML")
+    parser.add_argument("--audio", type=Path, required=True, help="folder that the list's paths start from")
+    parser.add_argument(
+        "--protocol", type=Path, help="the list, tab-separated (default: manifest.tsv in --audio)"
+    )
+    parser.add_argument(
+        "--more", type=Path, action="append", default=[], help="folder of copies that train/vocode.py made"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument(
+        "--start", type=Path, help="checkpoint to go on from, its network instead of the recipe's"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--force", action="store_true", help="drop the run in --out and start anew")
+    parser.add_argument("--steps", type=int, help="instead of the recipe's")
+    parser.add_argument("--seed", type=int, help="instead of the recipe's")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU (default: %(default)s)")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes that prepare batches (default: %(default)s: none)"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    parser.add_argument("--tensorboard", action="store_true", help="log to RUN/tensorboard too")
+
+
+def recipe_of(args: argparse.Namespace) -> Recipe:
+    """Returns the recipe that the command line names, and checks what it says beside.
+
+    Raises:
+        UserError: A flag or the recipe makes no sense.
+    """
+    if args.threads < 1:
+        raise UserError(f"--threads must be at least 1, not {args.threads}")
+    if args.resume and args.force:
+        raise UserError("--resume goes on with a run and --force drops it: give one of them")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch finds no GPU here")
+    recipe = replace_schedule(read_recipe(args.config), args.steps, args.seed)
+    if args.start is not None:
+        network = load_model(args.start)
+        model = dataclasses.replace(
+            recipe.model,
+            name=network.name,
+            overrides=network.overrides,
+            initial_weights=str(args.start),
+        )
+        recipe = dataclasses.replace(recipe, model=model)
+    return recipe
+
+
+@contextmanager
+def ranks_of(args: argparse.Namespace) -> Iterator[Ranks]:
+    """Joins the processes that torchrun started, if any, and makes the folder of the run."""
+    if args.device == "cuda":  # the same bits in every run, as far as the GPU's kernels go
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    ranks = join_ranks(torch.device(args.device))
+    try:
+        if ranks.first:
+            _prepare(args.out, args.resume, args.force)
+        ranks.wait()
+        yield ranks
+    finally:
+        leave_ranks()
+
+
+def _prepare(folder: Path, resume: bool, force: bool) -> None:
+    """Makes the folder of the run; an old run in it is resumed, dropped or refused."""
+    folder.mkdir(parents=True, exist_ok=True)
+    old = [*saved_states(folder), *(folder / name for name in OUTPUTS if (folder / name).exists())]
+    if old and not (resume or force):
+        raise UserError(f"{folder} holds a run already: --resume goes on with it, --force drops it")
+    if force:
+        for path in old:
+            path.unlink()
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is trained and validated on.
+
+    Attributes:
+        batches: The batches by number.
+        clips: The recordings that they are cut from, int16.
+        validate: Returns the dev EER of a model.
+        conditions: What a resumed run must share beside the recipe.
+        rows: Of every recording that is trained on, noise and rooms included.
+        store: The file that ``clips`` lie in.
+    """
+
+    batches: Batches
+    clips: list[np.ndarray]
+    validate: Callable[[Detector], float]
+    conditions: dict[str, Any]
+    rows: list[Row]
+    store: Path
+
+
+def gather(
+    args: argparse.Namespace, recipe: Recipe, ranks: Ranks, unlabelled: Sequence[Row] = ()
+) -> Material:
+    """Reads the lists and decodes the recordings.
+
+    Raises:
+        UserError: A list is broken, or too little may be trained or validated on.
+    """
+    rows = read_rows(args.protocol or args.audio / "manifest.tsv", args.audio)
+    copies = [row for folder in args.more for row in read_rows(folder / "manifest.tsv", folder)]
+    speech, noise, rooms = training_rows(rows, recipe.data, copies)
+    speech += unlabelled
+    dev = [row for row in rows if row.split == "dev" and row.label != NOISE]
+    if len({row.label for row in dev}) < 2:
+        raise UserError("the list needs bona fide speech and spoofs in the split dev to validate on")
+
+    noises, room_clips, dev_clips = (
+        decode(part, _watch(name, ranks)) for name, part in (("noise", noise), ("rooms", rooms), ("dev", dev))
+    )
+    store = args.out / ("clips.int16" if ranks.first else f"clips.{ranks.rank}.int16")
+    clips = decode(speech, _watch("speech", ranks), store=store)
+    torch.set_num_threads(args.threads)
+    augment = Augmentation(recipe.augment, noises, room_clips)
+    share = recipe.distill.unlabelled_share if unlabelled else 0.0
+    batches = Batches(speech, clips, recipe.data, augment, recipe.schedule.seed, share)
+    conditions = {"threads": args.threads, "recordings": fingerprint([*clips, *noises, *room_clips])}
+    if args.device != "cpu":
+        conditions["device"] = args.device
+    if ranks.count > 1:
+        conditions["ranks"] = ranks.count
+    validate = partial(validation_eer, rows=dev, clips=dev_clips)
+    return Material(batches, clips, validate, conditions, [*speech, *noise, *rooms], store)
+
+
+def _watch(name: str, ranks: Ranks) -> Callable[[Sequence[Row]], Iterable[Row]]:
+    return partial(tqdm, desc=f"decoding {name}", unit="clip", disable=None if ranks.first else True)
+
+
+def carry_out(
+    args: argparse.Namespace,
+    recipe: Recipe,
+    material: Material,
+    ranks: Ranks,
+    *,
+    objective: Objective | None = None,
+    dressing: Dressing | None = None,
+    method: dict[str, Any] | None = None,
+) -> Run:
+    """Trains, from the start or from the last saved state, and says how it went.
+
+    Args:
+        args: Of `add_flags`.
+        recipe: What to do.
+        material: What to train on.
+        ranks: Who trains.
+        objective: What is made smaller; see `Run`.
+        dressing: What is put around the network; see `Run`.
+        method: What a card has to say of the way of training, where it is not plain fitting.
+    """
+    method = method or {}
+    journal = Journal(args.out, args.tensorboard and ranks.first)
+    training = Run(
+        recipe,
+        {**material.conditions, **method},
+        material.batches,
+        material.validate,
+        args.out,
+        args.workers,
+        objective=objective,
+        dressing=dressing,
+        device=torch.device(args.device),
+        ranks=ranks,
+        report=journal.add,
+    )
+    if args.resume:
+        training.resume()
+    if ranks.first:
+        facts = {**_facts(recipe, args, material.rows), **method}
+        write_text(args.out / "run.json", json.dumps(facts, indent=1) + "\n")
+    keep_freed_memory()
+    journal.open(training.step)
+    training.train(progress if ranks.first else lambda steps, _done: steps)
+    material.store.unlink()
+    if ranks.first:
+        journal.close(training.history)
+        best = min(training.history, key=lambda row: (row.dev_eer, -row.step))
+        path = args.out / "best.safetensors"
+        print(f"best dev EER {best.dev_eer:.2%} at step {best.step} (loss {best.loss:.3f}): {path}")
+    return training
+
+
+def _facts(recipe: Recipe, args: argparse.Namespace, rows: Sequence[Row]) -> dict[str, object]:
+    """Returns what a model card has to say of a run."""
+    counts = Counter((row.label, row.dataset, row.licence) for row in rows)
+    data = [
+        {"label": label, "dataset": dataset, "licence": licence, "recordings": count}
+        for (label, dataset, licence), count in sorted(counts.items())
+    ]
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    return {
+        "recipe": dataclasses.asdict(recipe),
+        "threads": args.threads,
+        "device": args.device,
+        "versions": versions,
+        "data": data,
+    }
+
+
+def progress(steps: Sequence[int], done: int) -> Iterable[int]:
+    """Shows how far the training is."""
+    return tqdm(steps, desc="training", unit="step", initial=done, total=done + len(steps), disable=None)

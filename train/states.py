@@ -1,0 +1,74 @@
+"""The files of a run: saved states, of which the last few are kept, and text written whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from antispoof.errors import UserError
+from train.mapping import build
+from train.recipe import Recipe
+
+STATES_KEPT = 5
+
+
+def saved_states(folder: Path) -> list[Path]:
+    """Returns the states in a folder, the oldest first."""
+    return sorted(folder.glob("state-????????.pt"))
+
+
+def save_state(folder: Path, state: dict[str, Any]) -> None:
+    """Writes a state under the number of its step, whole or not at all, and drops the oldest ones."""
+    path = folder / f"state-{state['step']:08d}.pt"
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
+    for old in saved_states(folder)[:-STATES_KEPT]:
+        old.unlink()
+
+
+def newest_state(folder: Path, identity: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Returns the newest state of a folder.
+
+    Raises:
+        UserError: There is none, or it belongs to another recipe or other conditions.
+    """
+    states = saved_states(folder)
+    if not states:
+        raise UserError(f"{folder} holds no state to resume from; start without --resume")
+    state: dict[str, Any] = torch.load(states[-1], weights_only=True, map_location=device)
+    saved = {**state["identity"], "recipe": _in_full(state["identity"]["recipe"])}
+    if saved != identity:
+        raise UserError(
+            f"{states[-1]} was trained with other {_first_difference(saved, identity)}; "
+            "resume with the same recipe, steps, seed, threads and recordings"
+        )
+    return state
+
+
+def _in_full(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Returns a saved recipe with the keys that came into being after it, at what they default to."""
+    try:
+        return dataclasses.asdict(build(Recipe, recipe))
+    except ValueError:  # of a later version: it differs, and where is for the comparison to say
+        return recipe
+
+
+def _first_difference(one: Any, other: Any, where: str = "") -> str:
+    """Returns the dotted name of the first key in which two nested mappings differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = [*one, *(key for key in other if key not in one)]
+        missing = object()
+        key = next(key for key in keys if one.get(key, missing) != other.get(key, missing))
+        return _first_difference(one.get(key), other.get(key), f"{where}.{key}" if where else str(key))
+    return where
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file, whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,134 @@
+"""What trained networks think of recordings: of the very crops of a batch, or of whole clips, kept on disk.
+
+A cheap teacher hears what the student hears ("consistent" teaching, Beyer et al., arXiv 2106.05237). One that
+takes longer than the student hears each recording once, as it is; its opinion goes into a database under the
+hash of its weights and that of the recording, so that it is never computed twice and a stop loses nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from antispoof.checkpoint import weights_hash
+from antispoof.models import Detector, DetectorOutput
+from train.mixup import Heard
+from train.network import load_teacher
+from train.scoring import CLIPS_AT_ONCE, whole_clips
+
+CROPS_AT_ONCE = 8
+TABLE = (
+    "CREATE TABLE IF NOT EXISTS opinions (teacher TEXT, clip BLOB, said BLOB, PRIMARY KEY (teacher, clip))"
+)
+
+
+class Opinion(NamedTuple):
+    """What a teacher says of crops: ``logits (batch, 2)`` and ``embedding (batch, features)``, float32."""
+
+    logits: Tensor
+    embedding: Tensor
+
+
+class Teacher:
+    """A trained network that is asked about crops.
+
+    Attributes:
+        key: Tells its weights, and how it is asked, from all others.
+        features: Length of its embedding.
+    """
+
+    key: str
+    features: int
+
+    def hears(self, heard: Heard) -> Callable[[Tensor], Opinion]:
+        """Returns its opinion as a function of ``clips (batch,)``, the numbers of the recordings."""
+        raise NotImplementedError
+
+
+class CropTeacher(Teacher):
+    """Hears what the student hears, augmentation and mixture included."""
+
+    def __init__(self, path: Path, crop_samples: int, device: torch.device) -> None:
+        self._model = load_teacher(path, crop_samples).to(device)
+        self.key = f"crops:{weights_hash(self._model)}"
+        with torch.no_grad():
+            self.features = self._model(self._model.example_input().to(device)).embedding.shape[1]
+
+    @torch.no_grad()
+    def hears(self, heard: Heard) -> Callable[[Tensor], Opinion]:
+        """Returns its opinion of the crops, whatever recordings they are of."""
+        parts = [self._model(crops) for crops in heard.waveforms.split(CROPS_AT_ONCE)]
+        opinion = Opinion(*(torch.cat(tensors).float() for tensors in zip(*parts, strict=True)))
+        return lambda _clips: opinion
+
+
+class ClipTeacher(Teacher):
+    """Has heard every recording as a whole, once."""
+
+    def __init__(
+        self,
+        path: Path,
+        clips: Sequence[np.ndarray],
+        cache: Path,
+        watch: Callable[[Sequence[int]], Iterable[int]],
+        device: torch.device,
+    ) -> None:
+        """Looks up what it said of each clip, and asks it about the rest.
+
+        Args:
+            path: Its checkpoint.
+            clips: Recordings, int16.
+            cache: Folder of the database.
+            watch: Wraps numbers of clips to show the progress.
+            device: Where it is computed.
+        """
+        model = load_teacher(path).to(device)
+        self.key = f"clips:{weights_hash(model)}"
+        cache.mkdir(parents=True, exist_ok=True)
+        with sqlite3.connect(cache / "opinions.sqlite", timeout=60) as database:
+            database.execute(TABLE)
+            said = np.stack(_ask_all(model, self.key, clips, database, watch))
+        database.close()
+        self.features = said.shape[1] - 2
+        self._said = torch.from_numpy(said).to(device)
+
+    def hears(self, heard: Heard) -> Callable[[Tensor], Opinion]:
+        """Returns what it said of the recordings."""
+        return lambda clips: Opinion(self._said[clips, :2], self._said[clips, 2:])
+
+
+def _ask_all(
+    model: Detector,
+    key: str,
+    clips: Sequence[np.ndarray],
+    database: sqlite3.Connection,
+    watch: Callable[[Sequence[int]], Iterable[int]],
+) -> list[np.ndarray]:
+    """Returns logits and embedding of each clip as one vector."""
+    names = [hashlib.sha256(clip.tobytes()).digest() for clip in clips]
+    known = dict(database.execute("SELECT clip, said FROM opinions WHERE teacher = ?", (key,)))
+    missing = [index for index, name in enumerate(names) if name not in known]
+    for first in watch(range(0, len(missing), CLIPS_AT_ONCE)):
+        asked = missing[first : first + CLIPS_AT_ONCE]
+        [waveforms] = whole_clips([clips[index] for index in asked], model.clip_samples)
+        for index, vector in zip(asked, _said(model, waveforms), strict=True):
+            known[names[index]] = vector.astype("<f4").tobytes()
+            database.execute(
+                "REPLACE INTO opinions VALUES (?, ?, ?)", (key, names[index], known[names[index]])
+            )
+        database.commit()
+    return [np.frombuffer(known[name], "<f4").astype(np.float32) for name in names]
+
+
+def _said(model: Detector, waveforms: np.ndarray) -> np.ndarray:
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        output: DetectorOutput = model(torch.from_numpy(waveforms).to(device))
+    return torch.cat([output.logits, output.embedding], dim=1).float().cpu().numpy()
