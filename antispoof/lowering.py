@@ -25,14 +25,18 @@ class Lowering:
         elu: ``native``: any ELU is one operation. ``unit``: only that with alpha 1 is, as in TFLite.
         compare: ``native``: comparisons that give truth values. ``arithmetic``: clamped differences,
             where comparisons would fall out of the fast kernels and cut the graph into pieces.
+            ``half``: the same for half precision, which the one factor of ``arithmetic`` exceeds.
         time_tiles: Into how many overlapping tiles of time the first, widest blocks of a waveform
             encoder are cut. The tiles' results are those of the whole, with less memory at once.
+        longest_axis: How many elements an axis of a tensor may have, if there is a limit: a longer
+            waveform is folded before it is cut, and there are as many tiles as keep to it.
     """
 
     scan: ScanForm = "eager"
     elu: Literal["native", "unit"] = "native"
-    compare: Literal["native", "arithmetic"] = "native"
+    compare: Literal["native", "arithmetic", "half"] = "native"
     time_tiles: int = 1
+    longest_axis: int | None = None
 
     def __post_init__(self) -> None:
         if self.time_tiles < 1:
@@ -40,6 +44,8 @@ class Lowering:
 
 
 PYTORCH = Lowering()
+# Apple's Neural Engine: half precision, no axis beyond 16,384, and nothing that picks elements by value.
+NEURAL_ENGINE = Lowering(scan="static", compare="half", longest_axis=16_384)
 _current: ContextVar[Lowering] = ContextVar("lowering", default=PYTORCH)
 
 

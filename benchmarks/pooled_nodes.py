@@ -7,6 +7,7 @@ outputs of a copy in memory, the file itself is not touched.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import numpy as np
 from antispoof.errors import UserError
 from benchmarks.trial_scores import Clips
 from runtimes.ort import open_session
+
+Nodes = list[list[int]]  # of a clip: for each pooling the nodes that it keeps
 
 
 @dataclass(frozen=True)
@@ -34,19 +37,28 @@ def compare_pooled_nodes(reference: Path, candidate: Path, clips: Clips) -> Pool
     Raises:
         UserError: A file is not ONNX, has no ranks, or not as many as the other.
     """
-    one, two = _Ranks(reference), _Ranks(candidate)
-    if one.kept != two.kept:
-        raise UserError(f"{candidate} pools {two.kept} nodes where {reference} pools {one.kept}")
-    sets = orders = 0
-    for index in range(len(clips.trials)):
-        pairs = list(zip(one.nodes(clips, index), two.nodes(clips, index), strict=True))
-        sets += any(set(a) != set(b) for a, b in pairs)
-        orders += any(a != b for a, b in pairs)
-    return PooledNodes(len(clips.trials), len(one.kept), sets / len(clips.trials), orders / len(clips.trials))
+    readers = [NodeReader(path) for path in (reference, candidate)]
+    if not readers[0].kept:
+        raise UserError(f"{reference}: its graph has no pooling by rank; leave out --pooled-nodes")
+    if readers[0].kept != readers[1].kept:
+        raise UserError(
+            f"{candidate} pools {readers[1].kept} nodes where {reference} pools {readers[0].kept}"
+        )
+    one, two = ([reader.read(clips, i)[1] for i in range(len(clips.trials))] for reader in readers)
+    return compare_nodes(one, two)
 
 
-class _Ranks:
-    """An ONNX file that returns, instead of a score, which nodes it keeps."""
+def compare_nodes(one: Sequence[Nodes], two: Sequence[Nodes]) -> PooledNodes:
+    """Returns how often two models keep other nodes, given those of each clip and pooling."""
+    sets = sum(
+        any(set(a) != set(b) for a, b in zip(*pair, strict=True)) for pair in zip(one, two, strict=True)
+    )
+    orders = sum(list(a) != list(b) for a, b in zip(one, two, strict=True))
+    return PooledNodes(len(one), len(one[0]), sets / len(one), orders / len(one))
+
+
+class NodeReader:
+    """An ONNX file that says, beside a score, which nodes it keeps; none where it does not pool by rank."""
 
     def __init__(self, path: Path) -> None:
         import onnx
@@ -55,22 +67,20 @@ class _Ranks:
             raise UserError(f"{path}: the kept nodes can only be read from ONNX files")
         model = onnx.load(path)
         found = dict(_ranks(model.graph))
-        if not found:
-            raise UserError(f"{path}: its graph has no pooling by rank; leave out --pooled-nodes")
         self.names, self.kept = list(found), list(found.values())
-        self.input = model.graph.input[0]
-        del model.graph.output[:]
+        self.score, self.input = model.graph.output[0].name, model.graph.input[0]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in self.names)
         self.session = open_session(model.SerializeToString(), threads=1)
 
-    def nodes(self, clips: Clips, index: int) -> list[tuple[int, ...]]:
-        """Returns the kept nodes of each pooling, the highest score first."""
+    def read(self, clips: Clips, index: int) -> tuple[float, Nodes]:
+        """Returns a clip's score and the kept nodes of each pooling, the highest ranked first."""
         samples = self.input.type.tensor_type.shape.dim[1].dim_value
-        ranks = self.session.run(self.names, {self.input.name: clips.waveform(index, samples)})
-        return [
-            tuple(np.argsort(rank.ravel())[:kept].tolist())
-            for rank, kept in zip(ranks, self.kept, strict=True)
+        feed = {self.input.name: clips.waveform(index, samples)}
+        score, *ranks = self.session.run([self.score, *self.names], feed)
+        nodes = [
+            np.argsort(rank.ravel())[:kept].tolist() for rank, kept in zip(ranks, self.kept, strict=True)
         ]
+        return float(score[0]), nodes
 
 
 def _ranks(graph: Any) -> list[tuple[str, int]]:

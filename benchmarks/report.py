@@ -2,9 +2,13 @@
 
     python benchmarks/report.py            # rewrite the tables
     python benchmarks/report.py --check    # exit 1 where README and results differ
+    python benchmarks/report.py --html out/report.html --scores before.tsv --scores after.tsv --protocol LIST
 
 A table stands between ``<!-- results: NAME -->`` and ``<!-- end -->`` and shows
 ``benchmarks/results/NAME.json``; the file's kind decides how.
+
+--html leaves the README alone and draws the results, or those of --results, as one page that works offline.
+With --scores it also draws DET curves, and which decisions each score file flips against the first.
 """
 
 from __future__ import annotations
@@ -16,13 +20,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from antispoof.errors import CheckFailed, UserError, run
+from antispoof.data import FORMATS
+from antispoof.errors import EXIT_DONE, CheckFailed, UserError, run
+from benchmarks import accuracy
+from benchmarks.page import page, read_documents, write_page
+from benchmarks.score_charts import System
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
 TABLE = re.compile(r"<!-- results: (?P<name>[\w-]+) -->\n.*?<!-- end -->", re.DOTALL)
 
 Row = dict[str, Any]
+
+
+def three_digits(value: float) -> str:
+    """Returns a number as shortly as its size allows: 117, 1.48, 0.66, 0.013."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
@@ -35,7 +48,7 @@ def _conditions(document: Row) -> str:
     """Returns the line that says where and with what a table was measured."""
     conditions = document["conditions"]
     cpu, packages = conditions["cpu"], conditions["packages"]
-    shown = ("torch", "onnxruntime", "ai-edge-litert")
+    shown = ("torch", "onnxruntime", "ai-edge-litert", "openvino", "nncf", "executorch", "mnn")
     versions = ", ".join(f"{name} {packages[name]}" for name in shown if packages.get(name))
     return f"{cpu['model']}, {cpu['cores']} virtual cores, {versions}, {conditions['date'][:10]}."
 
@@ -52,14 +65,69 @@ def latency(document: Row) -> str:
             [
                 row["label"],
                 f"{row['bytes'] / 1024:.0f} KiB",
-                f"{row['cpu_ms']['p50']:.0f} ms",
-                f"{ratio:.2f}",
+                f"{three_digits(row['cpu_ms']['p50'])} ms",
+                three_digits(ratio),
                 f"{row['memory_mib']['peak']:.0f} MiB",
                 row.get("verdict", "base"),
             ]
         )
     header = ["file", "size", "processor time per clip, median", "ratio", "peak memory", "verdict"]
     return _table(header, rows) + f"\n\nOne thread, interleaved. {_conditions(document)}"
+
+
+def peers(document: Row) -> str:
+    """Renders ``benchmarks/peers.py``: parity beside latency, and why a peer has no figures."""
+    rows = []
+    for row in document["rows"]:
+        parity = row["parity"]
+        close = f"{parity['max']:.0e}" if parity else ""
+        if "failed" in row:
+            rows.append([row["label"], row["about"], "", "", "", "", close, row["failed"]])
+            continue
+        by = row["judged_by"]
+        ratio = row["ratio"][by]["estimate"] if "ratio" in row else 1.0
+        memory = row["memory_mib"]["peak"]
+        rows.append(
+            [
+                row["label"],
+                row["about"],
+                f"{row['bytes'] / 1024:.0f} KiB",
+                f"{three_digits(row[f'{by}_ms']['p50'])} ms",
+                three_digits(ratio),
+                "" if memory is None else f"{memory:.0f} MiB",
+                close,
+                row.get("verdict", "base"),
+            ]
+        )
+    header = ["file", "what it is", "size", "time per clip, median", "ratio", "peak memory"]
+    conditions = document["conditions"]
+    clips = max(row["parity"]["clips"] for row in document["rows"] if row["parity"])
+    about = (
+        f"{conditions['network']}, weights {conditions['weights']}. Threads: {conditions['threads'][0]}; "
+        f"interleaved. Largest difference from PyTorch over {clips} clips ({conditions['clips']})."
+    )
+    return _table([*header, "largest difference", "verdict"], rows) + f"\n\n{about} {_conditions(document)}"
+
+
+def throughput(document: Row) -> str:
+    """Renders ``benchmarks/throughput.py``."""
+    rows = [
+        [
+            row["label"],
+            str(row["workers"]),
+            f"{row['clips_per_s']['bare']:.1f}",
+            f"{row['clips_per_s']['whole']:.1f}",
+            *(
+                "{estimate:.1%} ({low:.1%} to {high:.1%})".format(**row["share"][at])
+                for at in ("wall", "cpu")
+            ),
+        ]
+        for row in document["rows"]
+    ]
+    header = ["file", "workers", "runtime alone, clips/s", "files, clips/s"]
+    header += ["share by the clock", "share by processor time"]
+    corpus = document["conditions"]["corpus"]
+    return _table(header, rows) + f"\n\n{corpus}. {_conditions(document)}"
 
 
 def scan_limit(document: Row) -> str:
@@ -108,11 +176,67 @@ def export_cost(document: Row) -> str:
     return _table(header, rows) + f"\n\n{_conditions(document)}"
 
 
+def robustness(document: Row) -> str:
+    """Renders ``benchmarks/robustness.py``: a row for each condition, three columns for each artifact."""
+    labels = list(dict.fromkeys(row["label"] for row in document["rows"]))
+    cells: dict[str, list[str]] = {}
+    for row in document["rows"]:
+        change = {name: 100 * row["eer_change"][name] for name in ("estimate", "low", "high")}
+        cells.setdefault(row["about"], []).extend(
+            (
+                f"{row['eer']['estimate']:.1%}",
+                "{estimate:+.1f} ({low:+.1f} to {high:+.1f})".format(**change),
+                f"{row['flipped']['estimate']:.1%}",
+            )
+        )
+    header = ["condition"]
+    for label in labels:
+        header += [f"{label}: EER", "change in points, 95 % interval", "decisions flipped"]
+    counts = document["conditions"]["trials"]
+    about = f"{counts['bonafide']} bona fide clips and {counts['spoof']} spoofs, each through every channel."
+    rows = [[name, *values] for name, values in cells.items()]
+    return _table(header, rows) + f"\n\n{about} {_conditions(document)}"
+
+
+def quantized(document: Row) -> str:
+    """Renders ``benchmarks/quantized.py``."""
+    rows = []
+    for row in document["rows"]:
+        close, eer = row["agreement"], row.get("eer_difference")
+        shown = eer and {name: 100 * eer[name] for name in ("estimate", "low", "high")}
+        differences = [close[f"{name}_difference"] for name in ("median", "p95", "max")]
+        rows.append(
+            [
+                f"`{row['label']}`",
+                f"{row['bytes'] / 1024:.0f} KiB",
+                f"{row['ratio']['cpu']['estimate']:.2f}",
+                " / ".join(f"{value:.2g}" for value in differences),
+                f"{close['pearson']:.4f}",
+                "{estimate:+.1f} ({low:+.1f} to {high:+.1f})".format(**shown) if shown else "",
+                str(row.get("flipped", "")),
+                f"{row['pooled_nodes']['other_set']:.0%}" if row["pooled_nodes"] else "",
+            ]
+        )
+    header = [
+        *("recipe", "size", "time", "score differs by: median / p95 / most", "Pearson"),
+        *("EER, change in points, 95 % interval", "decisions flipped", "clips with other nodes"),
+    ]
+    conditions = document["conditions"]
+    size = f"{conditions['source']['bytes'] / 1024:.0f} KiB"
+    about = f"Beside the float32 file ({size}), {conditions['clips']} clips, one thread."
+    return _table(header, rows) + f"\n\n{about} {_conditions(document)}"
+
+
 RENDERERS: dict[str, Callable[[Row], str]] = {
     "latency": latency,
+    "peers": peers,
+    "bench": latency,
+    "throughput": throughput,
     "scan-limit": scan_limit,
     "bimamba-block": bimamba_block,
     "export-cost": export_cost,
+    "robustness": robustness,
+    "quantized": quantized,
 }
 
 
@@ -141,23 +265,64 @@ def render(text: str) -> str:
     return TABLE.sub(table, text)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Returns the command's arguments."""
+    p = argparse.ArgumentParser(
         prog="report.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where a table is old")
-    args = parser.parse_args(argv)
+    p.add_argument("--check", action="store_true", help="change nothing; exit 1 where a table is old")
+    p.add_argument("--html", type=Path, metavar="FILE", help="write the page instead of the README")
+    p.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="results to draw")
+    p.add_argument(
+        "--scores", action="append", default=[], metavar="[NAME=]FILE", help="score file; may be repeated"
+    )
+    p.add_argument("--protocol", type=Path, help="the list of trials with their labels")
+    p.add_argument("--protocol-format", choices=FORMATS, help="default: recognised from its first line")
+    p.add_argument("--split", help="draw only this split of the protocol")
+    p.add_argument("--force", action="store_true", help="overwrite the page")
+    return p
+
+
+def systems_of(args: argparse.Namespace) -> list[System]:
+    """Returns the score files that the arguments name, with their labels."""
+    systems = []
+    for text in args.scores:
+        named = re.fullmatch(r"([\w.+ -]+)=(.+)", text)
+        path = Path(named[2] if named else text)
+        scored = accuracy.load(
+            path, args.protocol, protocol_format=args.protocol_format, split=args.split, allow_missing=True
+        )
+        systems.append(System(named[1] if named else path.stem, scored))
+    return systems
+
+
+def rewrite_readme(check: bool) -> None:
+    """Puts the results' tables into the README, or only compares.
+
+    Raises:
+        CheckFailed: ``check`` is set and they differ.
+    """
     readme = REPOSITORY / "README.md"
     before = readme.read_text(encoding="utf-8")
     after = render(before)
-    if args.check and before != after:
+    if check and before != after:
         raise CheckFailed("README.md's tables are not those of the results; run python benchmarks/report.py")
     if before != after:
         partial = readme.with_name(".README.md.partial")
         partial.write_text(after, encoding="utf-8")
         partial.replace(readme)
-    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command."""
+    args = parser().parse_args(argv)
+    if args.scores and not args.html:
+        raise UserError("--scores are drawn on a page; name it with --html")
+    if args.html:
+        write_page(args.html, page(read_documents(args.results), systems_of(args), RENDERERS), args.force)
+    else:
+        rewrite_readme(args.check)
+    return EXIT_DONE
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Opens what is to be timed: an exported file, a checkpoint, or somebody else's ONNX file."""
+"""Opens what is to be timed: an exported file, a checkpoint, somebody else's ONNX file, or a peer's file."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from antispoof.audio import CLIP_SAMPLES
 from antispoof.errors import UserError
 from antispoof.formats import format_of
 from antispoof.manifest import Manifest, manifest_path
+from benchmarks import peer_runtimes
 from runtimes import load
 from runtimes.ort import open_session
 
@@ -46,7 +47,8 @@ def is_foreign(path: Path) -> bool:
 
 def import_library(path: Path) -> None:
     """Imports the library that will run a file, as far as it is installed."""
-    name = LIBRARIES.get(format_of(path).name)
+    is_peer = path.suffix == peer_runtimes.SUFFIX
+    name = peer_runtimes.library_of(path) if is_peer else LIBRARIES.get(format_of(path).name)
     if name is not None:
         try:
             importlib.import_module(name)
@@ -58,13 +60,17 @@ def open_subject(path: Path, *, threads: int, model: str | None = None) -> Subje
     """Opens a file for timing.
 
     Args:
-        path: An exported file, a checkpoint, or an ONNX file without manifest.
+        path: An exported file, a checkpoint, an ONNX file without manifest, or a peer's file.
         threads: How many threads one run may use.
         model: The model's name, for a checkpoint that does not tell.
 
     Raises:
         UserError: The file cannot be opened, or has not one float32 input.
     """
+    if path.suffix == peer_runtimes.SUFFIX:
+        facts = {"format": peer_runtimes.runtime_of(path), "manifest": False}
+        run = peer_runtimes.open_run(path, threads)
+        return Subject(run, _foreign_score, peer_runtimes.SHAPE, facts)
     if is_foreign(path):
         return _open_foreign(path, threads)
     row = format_of(path)
@@ -108,9 +114,9 @@ def _foreign_input(session: Any, path: Path) -> tuple[str, tuple[int, ...]]:
     return inputs[0].name, (*(size or 1 for size in leading), samples or CLIP_SAMPLES)
 
 
-def _foreign_score(outputs: list[np.ndarray]) -> float:
+def _foreign_score(outputs: Sequence[Any]) -> float:
     """Returns the last value of the smallest output: of logits the bona fide one, in the field's usual order.
 
     For orientation only. An embedding, which some files return as well, is the larger output.
     """
-    return float(np.ravel(min(outputs, key=np.size))[-1])
+    return float(np.ravel(min(map(np.asarray, outputs), key=np.size))[-1])

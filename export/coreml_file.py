@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,17 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 import antispoof
 from antispoof.errors import UserError
+from antispoof.lowering import lowering
 from antispoof.manifest import LENGTH_RULE, POLARITY, Manifest
-from export.coreml_graph import core_ml_program
+from antispoof.models import freeze
+from export.coreml_graph import core_ml_program, lowering_for
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
+from runtimes.ml_program.evaluator import Evaluator
+from runtimes.ml_program.package import read_package
 from runtimes.mlpackage import import_coremltools, quiet
 
 TARGETS = ("iOS16", "iOS17", "iOS18")
 DEFAULT_TARGET = "iOS17"
 PRECISIONS = ("float32", "float16", "mixed")
+COMPUTE_UNITS = ("any", "neural-engine")
 METADATA_KEY = "antispoof"
 MODEL_FILE = "com.apple.CoreML/model.mlmodel"
 WEIGHTS_FOLDER = "com.apple.CoreML/weights"
@@ -47,7 +55,12 @@ class Converted:
 
 
 def convert(
-    graph: ScoreGraph, *, target: str = DEFAULT_TARGET, precision: str = "float32", wide: Sequence[str] = ()
+    graph: ScoreGraph,
+    *,
+    target: str = DEFAULT_TARGET,
+    precision: str = "float32",
+    wide: Sequence[str] = (),
+    compute_units: str = "any",
 ) -> Converted:
     """Returns the graph as an ML Program for one clip.
 
@@ -57,26 +70,82 @@ def convert(
         precision: One of `PRECISIONS`.
         wide: With ``mixed``, what stays float32: kinds or names of operations, or parts of the path of
             the source that they come from, such as ``scan/``.
+        compute_units: What the network is put for, one of `COMPUTE_UNITS`.
 
     Raises:
         UserError: coremltools is not installed, or ``wide`` matches nothing.
     """
-    coremltools = import_coremltools()
-    with quiet():
-        model = coremltools.convert(
-            core_ml_program(graph),
-            convert_to="mlprogram",
-            minimum_deployment_target=coremltools.target[target],
-            compute_precision=_compute_precision(coremltools, precision, wide),
-            inputs=[coremltools.TensorType(INPUT_NAME, (1, graph.detector.clip_samples), dtype=np.float32)],
-            outputs=[coremltools.TensorType(OUTPUT_NAME, dtype=np.float32)],
-            skip_model_load=True,
-        )
+    model = _model(
+        graph,
+        {INPUT_NAME: graph.detector.example_input(1)},
+        [OUTPUT_NAME],
+        target=target,
+        precision=precision,
+        wide=wide,
+        compute_units=compute_units,
+    )
     steps = [op for op in model._mil_program.functions["main"].operations if op.op_type != "const"]
     kept = sum(1 for op in steps if op.op_type != "cast" and _matches(op, wide))
     if precision == "mixed" and not kept:
         raise UserError(f"no operation is called {' or '.join(wide)}, or comes from such a source")
     return Converted(model, Counter(op.op_type for op in steps), kept if precision == "mixed" else 0)
+
+
+def run_part(
+    part: nn.Module,
+    inputs: tuple[Tensor, ...],
+    *,
+    target: str = DEFAULT_TARGET,
+    precision: str = "float32",
+    wide: Sequence[str] = (),
+    compute_units: str = "any",
+) -> list[np.ndarray]:
+    """Exports a part of a network, for inputs like these, and returns what the program makes of them."""
+    with lowering(lowering_for(compute_units == "neural-engine")), torch.no_grad():
+        freeze(part)
+        outputs = [f"output_{index}" for index in range(len(part(*inputs)))]
+    named = {f"input_{index}": x for index, x in enumerate(inputs)}
+    model = _model(
+        part,
+        named,
+        outputs,
+        target=target,
+        precision=precision,
+        wide=wide,
+        compute_units=compute_units,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "part.mlpackage"
+        _write_files(model.get_spec(), Path(model.weights_dir), path)
+        given = Evaluator(read_package(path)).run({name: x.numpy() for name, x in named.items()})
+    return [given[name] for name in outputs]
+
+
+def _model(
+    network: nn.Module,
+    inputs: dict[str, Tensor],
+    outputs: Sequence[str],
+    *,
+    target: str,
+    precision: str,
+    wide: Sequence[str],
+    compute_units: str,
+) -> Any:
+    """Returns what coremltools makes of a network for inputs of these names and shapes."""
+    coremltools = import_coremltools()
+    tensor = coremltools.TensorType
+    with quiet():
+        return coremltools.convert(
+            core_ml_program(
+                network, tuple(inputs.values()), for_neural_engine=compute_units == "neural-engine"
+            ),
+            convert_to="mlprogram",
+            minimum_deployment_target=coremltools.target[target],
+            compute_precision=_compute_precision(coremltools, precision, wide),
+            inputs=[tensor(name, tuple(x.shape), dtype=np.float32) for name, x in inputs.items()],
+            outputs=[tensor(name, dtype=np.float32) for name in outputs],
+            skip_model_load=True,
+        )
 
 
 def _compute_precision(coremltools: Any, precision: str, wide: Sequence[str]) -> Any:
@@ -109,6 +178,10 @@ def write_package(converted: Converted, manifest: Manifest, path: Path) -> None:
     """
     spec = converted.model.get_spec()
     _describe(spec, manifest)
+    _write_files(spec, Path(converted.model.weights_dir), path)
+
+
+def _write_files(spec: Any, weights_folder: Path, path: Path) -> None:
     data = path / "Data"
     model_file = data / MODEL_FILE
     model_file.parent.mkdir(parents=True)
@@ -116,7 +189,7 @@ def write_package(converted: Converted, manifest: Manifest, path: Path) -> None:
     model_file.write_bytes(content)
     weights = data / WEIGHTS_FOLDER
     weights.mkdir()
-    for file in sorted(Path(converted.model.weights_dir).iterdir()):
+    for file in sorted(weights_folder.iterdir()):
         shutil.copyfile(file, weights / file.name)
     (path / "Manifest.json").write_text(package_manifest(content), encoding="utf-8")
 

@@ -10,26 +10,33 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.fx.node import map_arg
 
 from antispoof.formats import format_named
-from antispoof.lowering import lowering
-from export.graph import ScoreGraph, trace
+from antispoof.lowering import NEURAL_ENGINE, Lowering, lowering
+from export import neural_engine
 
 aten = torch.ops.aten
 
 
-def core_ml_program(graph: ScoreGraph) -> ExportedProgram:
-    """Returns the graph for one clip, traced, folded and in operations that the converter knows."""
-    with lowering(format_named("coreml").lowering):
-        traced = trace(graph, dynamic_batch=False)
+def core_ml_program(
+    network: nn.Module, example: tuple[Tensor, ...], *, for_neural_engine: bool = False
+) -> ExportedProgram:
+    """Returns a network for inputs of these shapes, traced, folded and in operations of the converter."""
+    with lowering(lowering_for(for_neural_engine)), torch.no_grad():
+        traced = torch.export.export(network, example, strict=False)
     module = traced.module(check_guards=False)
     fold_constants(module)
-    example = (graph.detector.example_input(1),)
+    table = {**_TABLE, **neural_engine.TABLE} if for_neural_engine else _TABLE
     with torch.no_grad():
-        return torch.export.export(module, example, strict=False).run_decompositions(_TABLE)
+        return torch.export.export(module, example, strict=False).run_decompositions(table)
+
+
+def lowering_for(neural_engine: bool) -> Lowering:
+    """Returns how a network is put for Core ML."""
+    return NEURAL_ENGINE if neural_engine else format_named("coreml").lowering
 
 
 def fold_constants(module: fx.GraphModule) -> None:

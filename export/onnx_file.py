@@ -6,14 +6,21 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
 
 from antispoof.errors import UserError
 from antispoof.formats import format_named
 from antispoof.lowering import lowering
 from antispoof.manifest import Manifest
+from antispoof.models import freeze
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph, trace
+from runtimes.ort import open_session
 
 DEFAULT_OPSET = 18
 OPSETS = range(18, 25)  # 18 is what torch's exporter writes natively; beyond 24 nothing was tried
@@ -26,33 +33,47 @@ def convert(graph: ScoreGraph, *, opset: int, dynamic_batch: bool, time_tiles: i
     Raises:
         UserError: onnx or onnxscript is not installed.
     """
+    with _exporting(time_tiles):
+        traced = trace(graph, dynamic_batch=dynamic_batch)
+        model = _model(traced, opset, input_names=[INPUT_NAME], output_names=[OUTPUT_NAME])
+    strip_export(model)
+    return model
+
+
+def run_part(
+    part: nn.Module, inputs: tuple[Tensor, ...], *, opset: int = DEFAULT_OPSET, time_tiles: int = 1
+) -> list[np.ndarray]:
+    """Exports a part of a network, for inputs like these, and returns what the file makes of them."""
+    with _exporting(time_tiles):
+        freeze(part)
+        model = _model(torch.export.export(part, inputs, strict=False), opset)
+    session = open_session(model.SerializeToString(), threads=1)
+    names = [value.name for value in session.get_inputs()]
+    given: list[np.ndarray] = session.run(None, {n: x.numpy() for n, x in zip(names, inputs, strict=True)})
+    return given
+
+
+@contextmanager
+def _exporting(time_tiles: int) -> Iterator[None]:
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UserError(f"{error.name} is not installed: pip install 'antispoof[onnx]'") from error
-    import torch
-
     how = replace(format_named("onnx").lowering, time_tiles=time_tiles)
-    with warnings.catch_warnings(), _quiet_exporter(), lowering(how):
+    with warnings.catch_warnings(), quiet_exporter(), lowering(how):
         # Warnings about the exporter's own internals; what matters is checked by running the file.
         warnings.simplefilter("ignore")
-        traced = trace(graph, dynamic_batch=dynamic_batch)
-        program = torch.onnx.export(
-            traced,
-            dynamo=True,
-            opset_version=opset,
-            input_names=[INPUT_NAME],
-            output_names=[OUTPUT_NAME],
-            verbose=False,
-        )
-        assert program is not None
-        model = program.model_proto
-    _strip(model)
-    return model
+        yield
 
 
-class _quiet_exporter:
+def _model(traced: torch.export.ExportedProgram, opset: int, **names: Any) -> Any:
+    program = torch.onnx.export(traced, dynamo=True, opset_version=opset, verbose=False, **names)
+    assert program is not None
+    return program.model_proto
+
+
+class quiet_exporter:
     """Keeps the exporter from logging that torchvision, which nothing here needs, is missing."""
 
     def __enter__(self) -> None:
@@ -64,7 +85,7 @@ class _quiet_exporter:
         self.logger.setLevel(self.level)
 
 
-def _strip(model: Any) -> None:
+def strip_export(model: Any) -> None:
     """Removes what describes the exporter's run: source lines, paths, inferred shapes, names of scopes.
 
     A plain export of AASIST-L carries 440 KiB of that beside 370 KiB of weights.

@@ -27,13 +27,14 @@ import numpy as np
 from antispoof.audio import fit_length, load_audio
 from antispoof.checkpoint import weights_hash
 from antispoof.data import AUDIO_SUFFIXES
-from antispoof.errors import CheckFailed, UserError
+from antispoof.errors import UserError
 from antispoof.formats import Format
 from antispoof.manifest import Input, Manifest, Output, Parity, describe_file, manifest_path
 from antispoof.memory import keep_freed_memory
 from antispoof.models import model_names
 from antispoof.pretrained import DEFAULT_MODEL, Weights, load_pretrained
 from antispoof.speechlike import speech_like_batch
+from export.bisection import ScoresDiffer, Trial, naming_culprit
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
 from runtimes import load
 from runtimes.compare import Comparison, compare
@@ -83,6 +84,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"compare scores on up to {PARITY_CLIPS} clips below DIR (default: generated speech-like ones)",
     )
     parser.add_argument("--force", action="store_true", help="replace a file that exists")
+    parser.add_argument(
+        "--bisect",
+        action="store_true",
+        help="where the export fails, name the smallest part of the network that fails alone",
+    )
 
 
 def parse_overrides(args: argparse.Namespace) -> dict[str, Any]:
@@ -122,8 +128,11 @@ def export(
     recipe: str = "none",
     audio: Path | None = None,
     force: bool = False,
+    trial: Trial | None = None,
 ) -> Exported:
     """Converts a detector, verifies the file and puts it and its manifest into ``out``.
+
+    Where it fails and ``trial`` exports parts of the network, the part that is to blame is named.
 
     Raises:
         UserError: The target exists and ``force`` is false, or there is no audio to verify on.
@@ -139,20 +148,17 @@ def export(
     clips, clips_name = parity_clips(audio, weights.detector.clip_samples)
     graph = ScoreGraph(weights.detector)
     manifest = describe(weights, row, batch=batch, precision=precision, recipe=recipe)
-    with _partial_folder(out) as folder:
+    with partial_folder(out) as folder:
         path = folder / target.name
-        convert(graph, manifest, path)
-        manifest = replace(manifest, file=describe_file(path))
-        manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
-        reference = EagerRuntime(weights.detector, Path(weights.detector.name))
-        comparison = compare(reference, load(path), clips)
         tolerance = row.tolerance_of(precision)
-        if not comparison.within(tolerance):
-            raise CheckFailed(
-                f"{target.name} does not score as PyTorch does: clip {comparison.worst} of {clips_name} gets "
-                f"{comparison.candidate_score:.6f} instead of {comparison.reference_score:.6f} "
-                f"(allowed: {tolerance:g}); nothing was written"
-            )
+        with naming_culprit(weights.detector, trial, clips, tolerance):
+            convert(graph, manifest, path)
+            manifest = replace(manifest, file=describe_file(path))
+            manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
+            reference = EagerRuntime(weights.detector, Path(weights.detector.name))
+            comparison = compare(reference, load(path), clips)
+            if not comparison.within(tolerance):
+                raise ScoresDiffer(_difference(target, comparison, clips_name, tolerance), comparison.worst)
         parity = Parity(
             "PyTorch, eager, float32", len(clips), clips_name, comparison.max_difference, tolerance
         )
@@ -166,8 +172,16 @@ def export(
     return Exported(target, manifest, comparison)
 
 
+def _difference(target: Path, comparison: Comparison, clips_name: str, tolerance: float) -> str:
+    return (
+        f"{target.name} does not score as PyTorch does: clip {comparison.worst} of {clips_name} gets "
+        f"{comparison.candidate_score:.6f} instead of {comparison.reference_score:.6f} "
+        f"(allowed: {tolerance:g}); nothing was written"
+    )
+
+
 @contextmanager
-def _partial_folder(out: Path) -> Iterator[Path]:
+def partial_folder(out: Path) -> Iterator[Path]:
     """Gives a folder inside ``out`` that is gone afterwards, as is an ``out`` that was made in vain."""
     made = not out.exists()
     try:

@@ -10,17 +10,21 @@ import copy
 import re
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from torch import Tensor, nn
 
 from antispoof.errors import UserError
 from antispoof.formats import format_named
 from antispoof.lowering import lowering
 from antispoof.manifest import Manifest
+from antispoof.models import freeze
 from antispoof.native_log import silent_stderr
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
 from export.litert_lowering import elu_as_one_operation
+from runtimes.litert import open_interpreter
 
 METADATA_KEY = "antispoof"
 FILE_IDENTIFIER = b"TFL3"
@@ -34,6 +38,28 @@ def convert(graph: ScoreGraph) -> Any:
     Raises:
         UserError: litert-torch is not installed.
     """
+    # Frozen again: what folds depends on the lowering.
+    model = _model(lambda: ScoreGraph(graph.detector), (graph.detector.example_input(1),))
+    _describe(model)
+    _drop_empty_buffers(model)
+    return model
+
+
+def run_part(part: nn.Module, inputs: tuple[Tensor, ...]) -> list[np.ndarray]:
+    """Exports a part of a network, for inputs like these, and returns what the file makes of them."""
+
+    def frozen() -> nn.Module:
+        freeze(part)
+        return part
+
+    model = _model(frozen, inputs)
+    run = open_interpreter(_packed(model), threads=1).get_signature_runner()
+    outputs = run(**{f"args_{index}": x.numpy() for index, x in enumerate(inputs)})
+    return [outputs[f"output_{index}"] for index in range(len(outputs))]
+
+
+def _model(network: Callable[[], nn.Module], example: tuple[Tensor, ...]) -> Any:
+    """Converts what ``network`` makes while TFLite's lowering is in force."""
     with silent_stderr(), warnings.catch_warnings():
         # Warnings and logs about the converter's own internals; the file is checked by running it.
         warnings.simplefilter("ignore")
@@ -43,14 +69,10 @@ def convert(graph: ScoreGraph) -> Any:
             raise UserError(f"{error.name} is not installed: pip install 'antispoof[tflite]'") from error
         litert_torch.config.show_progress = False
         with lowering(format_named("tflite").lowering), elu_as_one_operation():
-            # Frozen again: what folds depends on the lowering.
-            graph = ScoreGraph(graph.detector).eval()
-            content = litert_torch.convert(graph, (graph.detector.example_input(1),)).model_content()
+            content = litert_torch.convert(network().eval(), example).model_content()
     schema = _schema()
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(bytearray(content), 0))
     _split_joins(model)
-    _describe(model)
-    _drop_empty_buffers(model)
     return model
 
 

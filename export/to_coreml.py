@@ -1,7 +1,8 @@
 """Exports a detector to a Core ML package and proves, without a Mac, that it scores like PyTorch.
 
     python export/to_coreml.py                                  # the bundled model, into out/
-    python export/to_coreml.py --precision float16              # what the Neural Engine computes in
+    python export/to_coreml.py --compute-units neural-engine    # put for the Neural Engine, in float16
+    python export/to_coreml.py --precision float16              # for any processor
     python export/to_coreml.py --precision mixed --float32 softmax --float32 scan/
     python export/to_coreml.py --checkpoint my.pth --verify-audio clips/ --target iOS18
 
@@ -26,6 +27,8 @@ or with nothing but coremltools (pip install coremltools):
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from antispoof.errors import UserError, run
@@ -36,8 +39,11 @@ from antispoof.speechlike import speech_like_batch
 from export import coreml_file
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
 from export.pipeline import Exported, add_arguments, export, print_table, take_weights
+from export.placement import place
+from export.targets import load_target
 from runtimes.eager import EagerRuntime
 from runtimes.golden import golden_paths, write_golden
+from runtimes.graphs import read_graph
 
 GOLDEN_CLIPS = 4
 GOLDEN_SEED = 1000  # other clips than those that verify the export
@@ -58,8 +64,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--precision",
         choices=coreml_file.PRECISIONS,
-        default="float32",
-        help="what is computed and stored in (default float32); mixed: float16 but for --float32",
+        help="what is computed and stored in (default float32, for the Neural Engine float16); "
+        "mixed: float16 but for --float32",
+    )
+    parser.add_argument(
+        "--compute-units",
+        choices=coreml_file.COMPUTE_UNITS,
+        default="any",
+        help="neural-engine: same scores, in shapes and operations that the Neural Engine takes",
     )
     parser.add_argument(
         "--float32",
@@ -75,17 +87,25 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Runs the command."""
     args = build_parser().parse_args(argv)
-    if (args.precision == "mixed") != bool(args.float32):
+    for_engine = args.compute_units == "neural-engine"
+    precision = args.precision or ("float16" if for_engine else "float32")
+    if (precision == "mixed") != bool(args.float32):
         raise UserError("--precision mixed and --float32 go together")
+    how = {
+        "target": args.target,
+        "precision": precision,
+        "wide": args.float32,
+        "compute_units": args.compute_units,
+    }
     facts: dict[str, str] = {}
 
     def convert(graph: ScoreGraph, manifest: Manifest, path: Path) -> None:
-        converted = coreml_file.convert(
-            graph, target=args.target, precision=args.precision, wide=args.float32
-        )
+        converted = coreml_file.convert(graph, **how)
         coreml_file.write_package(converted, manifest, path)
         kinds = converted.operations
-        facts["operations"] = f"{sum(kinds.values())} ({len(kinds)} kinds), {args.target}, {args.precision}"
+        facts["operations"] = f"{sum(kinds.values())} ({len(kinds)} kinds), {args.target}, {precision}"
+        if for_engine:
+            facts["not for the engine"] = outside_the_engine(path)
         if args.float32:
             facts["in float32"] = f"{converted.wide} operations ({', '.join(args.float32)})"
 
@@ -100,14 +120,33 @@ def main(argv: list[str] | None = None) -> int:
         convert,
         out=args.out,
         name=args.name,
-        precision=args.precision,
-        recipe=f"float32: {', '.join(args.float32)}" if args.float32 else "none",
+        precision=precision,
+        recipe=recipe(args.compute_units, args.float32),
         audio=args.verify_audio,
         force=args.force,
+        trial=partial(coreml_file.run_part, **how) if args.bisect else None,
     )
-    facts["golden"] = add_golden(exported, weights, row.tolerance_of(args.precision))
+    facts["golden"] = add_golden(exported, weights, row.tolerance_of(precision))
     print_table(exported, facts)
     return 0
+
+
+def recipe(compute_units: str, float32: list[str]) -> str:
+    """Returns what the manifest says of how the network was put."""
+    parts = [] if compute_units == "any" else [compute_units]
+    parts += [f"float32: {', '.join(float32)}"] if float32 else []
+    return "; ".join(parts) or "none"
+
+
+def outside_the_engine(package: Path) -> str:
+    """Returns what of a package the Neural Engine leaves to other processors, as far as that is known."""
+    graph = read_graph(package)
+    placement = place(graph, load_target("ane", "coreml"))
+    if len(placement.refused) == len(graph.nodes):
+        return "all of it, as it computes in float16 only"
+    kinds = Counter(graph.nodes[index].kind for index in placement.refused)
+    listed = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "nothing"
+    return f"{listed}; {100 * placement.fallback:.1f} % of the multiply-adds"
 
 
 def add_golden(exported: Exported, weights: Weights, tolerance: float) -> str:

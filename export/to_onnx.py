@@ -11,6 +11,7 @@ the file, run by ONNX Runtime, are not those of PyTorch.
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,9 @@ def main(argv: list[str] | None = None) -> int:
         batch=None if args.dynamic_batch else 1,
         audio=args.verify_audio,
         force=args.force,
+        trial=partial(onnx_file.run_part, opset=args.opset, time_tiles=args.time_tiles)
+        if args.bisect
+        else None,
     )
     print_table(exported, {"nodes": f"{sum(counted.values())} ({len(counted)} kinds), opset {args.opset}"})
     return 0

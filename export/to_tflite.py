@@ -50,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         name=args.name,
         audio=args.verify_audio,
         force=args.force,
+        trial=tflite_file.run_part if args.bisect else None,
     )
     rows = {
         "operations": f"{sum(counted.values())} ({len(counted)} kinds)",

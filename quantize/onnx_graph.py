@@ -75,10 +75,19 @@ class OnnxGraph:
         self.nodes = [kept for kept in self.nodes if kept is not node]
 
     def finish(self, opset: int | None = None) -> ModelProto:
-        """Returns the model: nodes in order and named, constants that nothing reads dropped."""
+        """Returns the model: nodes in order and named; nodes and constants that nothing reads are dropped.
+
+        ONNX Runtime would run such nodes: a Dequantize that an integer operation has made superfluous cost
+        a twentieth of AASIST-L's time.
+        """
         graph = self.model.graph
-        ordered = self._ordered()
-        used = {name for node in ordered for name in _reads(node)} | {value.name for value in graph.output}
+        used = {value.name for value in graph.output}
+        ordered: list[NodeProto] = []
+        for node in reversed(self._ordered()):
+            if used & set(node.output):
+                used |= _reads(node)
+                ordered.append(node)
+        ordered.reverse()
         del graph.node[:], graph.initializer[:], graph.value_info[:]
         for index, node in enumerate(ordered):
             node.name = f"{node.op_type}_{index}"

@@ -4,18 +4,18 @@
     python quantize/onnx_int8.py out/aasist-l.onnx --recipe w8a8-mixed --calibration all --audio my-recordings
     python quantize/onnx_int8.py out/aasist-l.onnx --recipe f16 --audio clips --protocol clips/manifest.tsv
 
-Recipes: w8a8 (static INT8), w8a8-mixed (more exact, slower), w8a8-s8, w8a8-rr (same scores on processors
-without
-VNNI), w8a16, w8, w4 (weights alone), w8d8 (dynamic), f16, f16-mixed; quantize/recipes.py spells out the
-grammar.
+Recipes: w8a8 (static INT8), w8a8-learned-mixed (trained on the calibration clips for minutes: more exact, and
+nearly as fast), w8a8-s8, w8a8-rr (same scores on processors without VNNI), w8a16, w8, w4 (weights alone),
+w8d8 (dynamic), f16, f16-mixed, auto (quantize/sensitivity.py finds the layers to leave in float);
+quantize/recipes.py spells out the grammar.
 
 --calibration takes a list of paths below the folder of --audio (default: quantize/calibration_clips.txt), or
 `all`. Without --audio it calibrates on generated signals: enough to try a recipe out, not to ship the result.
 With --protocol, thresholds and calibration are fitted to the file's own scores on the protocol's dev split.
 
 The file is compared with MODEL on the calibration clips, and not written where it has nothing to do with it
-any
-more. Whether it may replace MODEL is for benchmarks/parity.py to say, on clips that no choice was made on.
+any more. Whether it may replace MODEL is for benchmarks/parity.py to say, on clips that no choice was made
+on.
 """
 
 from __future__ import annotations
@@ -37,9 +37,11 @@ from antispoof.manifest import Manifest, Parity, describe_file, manifest_path
 from antispoof.thresholds import Decisions, fit_decisions
 from quantize.calibration import CLIPS, OBSERVERS, calibration_clips
 from quantize.recipes import Recipe, parse_recipe
+from quantize.static_int import Calibrated, calibrate
 from runtimes import Runtime, load
 
 METADATA_KEY = "antispoof"  # under which the exporter embeds the manifest's facts
+UPDATES = 400  # of a learned recipe: 4 minutes of one core for AASIST-L
 FLOAT16_TOLERANCE = 0.015  # in score: an eighth of the smallest change that 8 bits make
 
 
@@ -55,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--calibration", default=str(CLIPS), metavar="LIST", help="list of clips, or `all`")
     p.add_argument("--audio", type=Path, metavar="DIR", help="folder that the list's paths begin at")
     p.add_argument("--observer", choices=OBSERVERS, default="mse", help="how ranges are chosen (default mse)")
+    p.add_argument(
+        "--updates", type=int, default=UPDATES, metavar="N", help=f"of -learned (default {UPDATES})"
+    )
     p.add_argument("--protocol", type=Path, help="fit thresholds and calibration on this list's split")
     p.add_argument("--split", default="dev", help="of the protocol (default dev)")
     p.add_argument("--protocol-audio", type=Path, metavar="DIR", help="folder of its audio (default --audio)")
@@ -63,20 +68,39 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def convert(model: Any, recipe: Recipe, clips: np.ndarray, observer: Any) -> Any:
+def convert(model: Any, recipe: Recipe, clips: np.ndarray, args: argparse.Namespace) -> Any:
     """Returns the model as the recipe wants it."""
     if recipe.float16:
         from quantize.float16 import to_float16
 
-        return to_float16(model, mixed=recipe.mixed)
+        return to_float16(model, recipe)
     if recipe.activations == "static":
-        from quantize.static_int import quantize_static
-
-        return quantize_static(model, recipe, clips, observer)
+        return static(model, recipe, clips, args).quantize()
     from quantize import other_int
 
     by_kind = {"float": other_int.weights_only, "dynamic": other_int.dynamic}
     return by_kind[recipe.activations](model, recipe)
+
+
+def static(model: Any, recipe: Recipe, clips: np.ndarray, args: argparse.Namespace) -> Calibrated:
+    """Returns the model with its ranges, learned and searched as far as the recipe wants it."""
+    calibrated = calibrate(model, recipe, clips, args.observer)
+    if recipe.learned:
+        from quantize.learned import Schedule, learn
+
+        calibrated = learn(calibrated, clips, Schedule(updates=args.updates))
+    if recipe.searched:
+        from quantize.sensitivity import find, names_of, table
+
+        trials = (
+            None if args.protocol is None else (args.protocol, args.protocol_audio or args.audio, args.split)
+        )
+        found = find(
+            calibrated, model, clips, recipe, args.out / args.model.stem, trials=trials, force=args.force
+        )
+        print(table(found, names_of(model)), file=sys.stderr)
+        calibrated = replace(calibrated, small=frozenset(found.chosen.layers))
+    return calibrated
 
 
 def add_offset(model: Any, offset: float) -> None:
@@ -141,8 +165,9 @@ def quantize(args: argparse.Namespace, target: Path, recipe: Recipe) -> tuple[Ma
     source = load(args.model)
     if source.manifest is None or source.manifest.precision != "float32":
         raise UserError(f"{args.model}: only float32 .onnx files can be quantized; export the model")
+    args.out.mkdir(parents=True, exist_ok=True)
     clips, clips_name = calibration_clips(args.calibration, args.audio, source.input.samples)
-    model = convert(onnx.load(args.model), recipe, clips, args.observer)
+    model = convert(onnx.load(args.model), recipe, clips, args)
     manifest = replace(
         source.manifest,
         precision=recipe.precision,
@@ -152,7 +177,6 @@ def quantize(args: argparse.Namespace, target: Path, recipe: Recipe) -> tuple[Ma
         parity=None,
         file=None,
     )
-    args.out.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=args.out))
     try:
         path = folder / target.name
@@ -198,6 +222,8 @@ def main(argv: list[str] | None = None) -> int:
     target = args.out / f"{args.model.stem}.{recipe.name}.onnx"
     if not args.force and (existing := [p for p in (target, manifest_path(target)) if p.exists()]):
         raise UserError(f"{existing[0]} exists; --force replaces it")
+    if args.updates < 1:
+        raise UserError("--updates takes at least 1")
     if args.protocol is not None and not (args.protocol_audio or args.audio):
         raise UserError("--protocol needs --audio or --protocol-audio, the folder that its paths begin at")
     manifest, differences = quantize(args, target, recipe)

@@ -9,11 +9,16 @@
     OPTION      = "s8"                   activations signed; without it they are unsigned (U8S8)
                 | "rr"                   reduced range: 7-bit weights, for processors whose 8-bit products
                                          saturate in 16 bits (x86 without VNNI)
-                | "mixed"                layers that lose too much in this form stay as they are
+                | "learned"              weights and ranges are trained on the calibration clips (minutes)
+                | "mixed"                what is cheap to leave in float stays so: of integers the layers with
+                                         small maps, of float16 all arithmetic
+                | "auto"                 the layers to leave in float are found by quantize/sensitivity.py
                 | "all"                  the layers that hear the waveform too; to show what that costs
 
 So ``w8a8`` is static QDQ in U8S8, ``w8a8-s8`` the same in S8S8, ``w8a16`` has 16-bit activations, ``w8d8`` is
-dynamic INT8, ``w8`` and ``w4`` are weight-only, ``f16-mixed`` is float16 with float32 islands.
+dynamic INT8, ``w8`` and ``w4`` are weight-only, ``f16-mixed`` is float16 in the file and float32 in the
+arithmetic. ``w8a8-learned-mixed`` is the most exact that is still fast, ``w8a8-rr-learned-mixed`` its twin
+that gives the same scores on every processor.
 
 Which layers stay float without being told is no part of the name, because it is the same for all: the layers
 that hear the waveform (8-bit audio is worse than any 8-bit layer), and whatever is small and sensitive beside
@@ -28,14 +33,23 @@ from typing import Literal
 
 from antispoof.errors import UserError
 
+AUTO = "w8a8-auto"  # what plain "auto" is short for
 Activations = Literal["float", "static", "dynamic"]
 
 _NAME = re.compile(
-    r"(?P<weights>w8|w4|f16)(?P<activations>a8|a16|d8)?(?P<options>(-(s8|rr|mixed|all))*)", re.ASCII
+    r"(?P<weights>w8|w4|f16)(?P<activations>a8|a16|d8)?(?P<options>(-(s8|rr|learned|mixed|auto|all))*)",
+    re.ASCII,
 )
 _KINDS: dict[str, Activations] = {"a": "static", "d": "dynamic"}
 # In the order in which a name spells them, so that a recipe has one name.
-_OPTIONS = {"s8": "signed_activations", "rr": "reduced_range", "mixed": "mixed", "all": "everything"}
+_OPTIONS = {
+    "s8": "signed_activations",
+    "rr": "reduced_range",
+    "learned": "learned",
+    "mixed": "mixed",
+    "auto": "searched",
+    "all": "everything",
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +62,9 @@ class Recipe:
         activation_bits: 8 or 16; 16 too for the float16 of ``f16``, 32 where they stay float32.
         signed_activations: Whether integer activations have a sign.
         reduced_range: Whether 8-bit weights use 7 bits.
-        mixed: Whether layers that lose too much are left as they are.
+        learned: Whether weights and ranges are trained to lose less.
+        mixed: Whether what is cheap to leave in float is left.
+        searched: Whether a search says which layers are left in float.
         everything: Whether even the layers that hear the waveform are quantized.
     """
 
@@ -57,7 +73,9 @@ class Recipe:
     activation_bits: int
     signed_activations: bool = False
     reduced_range: bool = False
+    learned: bool = False
     mixed: bool = False
+    searched: bool = False
     everything: bool = False
 
     @property
@@ -97,28 +115,40 @@ def parse_recipe(name: str) -> Recipe:
     Raises:
         UserError: The name is not of the grammar, or asks for what contradicts itself.
     """
+    name = AUTO if name == "auto" else name
     match = _NAME.fullmatch(name)
     if match is None:
         raise UserError(
-            f"no recipe {name!r}: a name is w8, w4 or f16, then a8, a16 or d8, then -s8, -rr, -mixed"
+            f"no recipe {name!r}: a name is w8, w4 or f16, then a8, a16 or d8, then "
+            "-s8, -rr, -learned, -mixed or -auto"
         )
     chosen = match["options"].split("-")[1:]
     options = {field: option in chosen for option, field in _OPTIONS.items()}
     activations = match["activations"]
     if match["weights"] == "f16":
         recipe = Recipe(16, "float", 16, **options)
-        contradiction = activations or recipe.signed_activations or recipe.reduced_range
     else:
         kind = _KINDS[activations[0]] if activations else "float"
-        recipe = Recipe(
-            int(match["weights"][1]), kind, int(activations[1:]) if activations else 32, **options
-        )
-        contradiction = recipe.signed_activations and kind == "float"
-    if contradiction:
-        raise UserError(f"recipe {name!r} asks for integers where it leaves none")
+        bits = int(activations[1:]) if activations else 32
+        recipe = Recipe(int(match["weights"][1]), kind, bits, **options)
+    if _contradicts(recipe) or (recipe.float16 and activations):
+        raise UserError(f"recipe {name!r} asks of its integers what they are not there for")
     if len(set(chosen)) < len(chosen) or recipe.name != name:
         raise UserError(f"recipe {name!r}: options stand once each, in the order {recipe.name}")
     return recipe
+
+
+def _contradicts(recipe: Recipe) -> bool:
+    """Whether a recipe asks of its integers what they are not there for."""
+    static = recipe.activations == "static"
+    return any(
+        (
+            recipe.signed_activations and recipe.activations == "float",
+            recipe.reduced_range and recipe.float16,
+            recipe.learned and not (static and recipe.activation_bits == 8),
+            recipe.searched and not (static and not recipe.mixed),
+        )
+    )
 
 
 def options_of(recipe: Recipe) -> dict[str, object]:

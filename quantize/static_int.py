@@ -40,7 +40,7 @@ from runtimes.ort import open_session
 SPLITS = 8  # channels for a map of one; one of them holds what is negative
 EXPONENTIAL = 6.0  # how far below zero the sigmoid is read: exp(-6) is less than half a step of 256
 ELU_LOWEST = -4.5  # where alpha * exp(x) is below 0.02, less than any step here
-MIXED_SHARE = 0.1  # with "mixed", layers whose map is this small beside the largest keep float activations
+MIXED_SHARE = 0.03  # with "mixed", layers whose map is this small beside the largest keep float activations
 BETWEEN = ("Elu", "Add", "MaxPool", "Relu")
 DTYPES = {(8, False): np.uint8, (8, True): np.int8, (16, False): np.uint16, (16, True): np.int16}
 
@@ -62,14 +62,13 @@ class Region:
     tensors: list[str] = field(default_factory=list)
 
 
-def find_region(graph: OnnxGraph, layers: Sequence[Layer], recipe: Recipe) -> Region:
+def find_region(graph: OnnxGraph, layers: Sequence[Layer]) -> Region:
     """Returns what works on integers, given the layers that do.
 
     A projection (MatMul, Gemm) reads integers and returns float: ONNX Runtime has a kernel for just that.
     """
     region = Region(list(layers))
     chosen = {id(layer.node): layer for layer in layers}
-    between = tuple(kind for kind in BETWEEN if kind == "Elu" or not recipe.mixed)
     known: set[str] = set()
     for node in graph.nodes:
         layer = chosen.get(id(node))
@@ -79,7 +78,7 @@ def find_region(graph: OnnxGraph, layers: Sequence[Layer], recipe: Recipe) -> Re
             made = layer.is_convolution
         else:
             # A sum of a tensor and a constant is no residual sum.
-            made = node.op_type in between and all(name in known for name in node.input)
+            made = node.op_type in BETWEEN and all(name in known for name in node.input)
             if made:
                 region.inside.append(node)
         if made:
@@ -124,22 +123,20 @@ class Calibrated:
             if layer.node.output[0] in self.small:
                 fold_weights(graph, layer, self.recipe)
         kept = [layer for layer in layers if layer.node.output[0] not in self.small]
-        return Rewriter(
-            graph, self.recipe, find_region(graph, kept, self.recipe), grids, self.largest
-        ).rewrite()
+        return Rewriter(graph, self.recipe, find_region(graph, kept), grids, self.largest).rewrite()
 
 
 def calibrate(model: ModelProto, recipe: Recipe, clips: np.ndarray, observer: Observer) -> Calibrated:
     """Runs the model over ``clips (clips, samples)`` and returns it with the ranges of its tensors."""
     graph = OnnxGraph(model)
     layers = layers_in_scope(graph, recipe.everything)
-    region = find_region(graph, layers, recipe)
+    region = find_region(graph, layers)
     seen = histograms(model, [*region.entries, *region.tensors], clips)
     small: frozenset[str] = frozenset()
     if recipe.mixed:
         small = _small(layers, seen)
         kept = [layer for layer in layers if layer.node.output[0] not in small]
-        region = find_region(graph, kept, recipe)
+        region = find_region(graph, kept)
     wanted = [*region.entries, *region.tensors]
     grids = {name: _observed(graph, name, seen[name], recipe, observer) for name in wanted}
     largest = {name: float(seen[name].table()[0][-1]) for name in region.entries}
@@ -182,7 +179,7 @@ class Rewriter:
 
     def rewrite(self) -> ModelProto:
         """Returns the rewritten model."""
-        splits = {name: self._split(name) for name in self.region.entries if self._can_split(name)}
+        splits = {name: self._split(name) for name in self.split_entries()}
         for name in self.region.entries:
             if name not in splits:
                 self._quantize_tensor(name, self.grids[name])
@@ -203,11 +200,28 @@ class Rewriter:
             source, result = node.input[0], node.output[0]
             if node.op_type == "MaxPool":
                 grids[source] = grids[result]  # the maximum of rounded values is the rounded maximum
-            elif node.op_type == "Elu" and self._can_look_up(grids[source]):
+            elif node.op_type == "Elu" and source in grids and self._can_look_up(grids[source]):
                 # One step for both, so that positive values pass unchanged.
                 lowest = math.ceil(attribute(node, "alpha", 1.0) / grids[source].scale)
                 grids[result] = Grid(grids[source].scale, min(lowest, 255), 0, 255)
         return grids
+
+    def looks_up(self, node: NodeProto) -> bool:
+        """Whether an ELU becomes operations on 8-bit integers."""
+        return node.input[0] in self.grids and self._can_look_up(self.grids[node.input[0]])
+
+    def split_entries(self) -> list[str]:
+        """Returns the entries that become slices."""
+        return [name for name in self.region.entries if self._can_split(name)]
+
+    @property
+    def split_steps(self) -> int:
+        """How many integers a slice has above 0."""
+        return 2 ** (8 - self.recipe.signed_activations) - 1
+
+    def split_step(self, name: str) -> float:
+        """Returns the step of an entry's slices."""
+        return float(np.float32(max(self.largest[name], 1e-6) / (SPLITS - 1) / self.split_steps))
 
     def _can_look_up(self, grid: Grid) -> bool:
         return (grid.low, grid.high) == (0, 255) and grid.zero < 255
@@ -317,8 +331,7 @@ class Rewriter:
         the
         integers; Quantize saturates at both ends, so every channel is 0 outside its slice, and so is padding.
         """
-        steps = 2 ** (8 - self.recipe.signed_activations) - 1
-        step = float(np.float32(max(self.largest[name], 1e-6) / (SPLITS - 1) / steps))
+        steps, step = self.split_steps, self.split_step(name)
         rank = self.graph.constants[
             next(layer.weight for layer in self.region.layers if layer.node.input[0] == name)
         ].ndim
@@ -349,10 +362,3 @@ def _small(layers: Sequence[Layer], seen: dict[str, Histogram]) -> frozenset[str
     most = max(sizes.values(), default=0)
     names = [layer.node.output[0] for layer in layers]
     return frozenset(name for name in names if sizes.get(name, 0) < MIXED_SHARE * most)
-
-
-def quantize_static(
-    model: ModelProto, recipe: Recipe, clips: np.ndarray, observer: Observer = "mse"
-) -> ModelProto:
-    """Returns the model with integer weights and activations, calibrated on ``clips (clips, samples)``."""
-    return calibrate(model, recipe, clips, observer).quantize()

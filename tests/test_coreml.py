@@ -28,6 +28,7 @@ from runtimes import load, mil
 from runtimes.eager import EagerRuntime
 from runtimes.golden import check_golden, golden_paths, read_golden
 from runtimes.ml_program.evaluator import Evaluator
+from runtimes.ml_program.kinds import KINDS
 from runtimes.ml_program.package import read_package
 from runtimes.ml_program.program import Program
 from runtimes.mlpackage import CoreMLRuntime, import_coremltools
@@ -417,3 +418,12 @@ def test_half_precision_is_what_the_file_declares(half: Path) -> None:
     for name in pools:
         values = stored[name]
         assert torch.equal(values, values.half().float())
+
+
+def test_values_joined_in_turn() -> None:
+    """As MIL's definition of ``concat`` with ``interleave`` has it."""
+    one, two = torch.arange(6).reshape(3, 2), torch.arange(6, 12).reshape(3, 2)
+    rows = KINDS["concat"].function(values=[one, two], axis=0, interleave=True)
+    assert rows.tolist() == [[0, 1], [6, 7], [2, 3], [8, 9], [4, 5], [10, 11]]
+    columns = KINDS["concat"].function(values=[one, two], axis=-1, interleave=True)
+    assert columns.tolist() == [[0, 6, 1, 7], [2, 8, 3, 9], [4, 10, 5, 11]]

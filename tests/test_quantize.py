@@ -18,7 +18,10 @@ from quantize.calibration import Histogram, observe
 from quantize.recipes import parse_recipe
 from runtimes import load
 
-RECIPES = ("w8a8", "w8a8-s8", "w8a8-rr", "w8a8-mixed", "w8a16", "w8d8", "w8", "w4", "f16", "f16-mixed")
+RECIPES = (
+    *("w8a8", "w8a8-s8", "w8a8-rr", "w8a8-mixed", "w8a8-learned", "w8a8-rr-learned-mixed", "w8a8-auto"),
+    *("w8a16", "w8d8", "w8", "w4", "f16", "f16-mixed"),
+)
 LIST = Path(calibration.__file__).with_name("calibration_clips.txt")
 
 
@@ -27,7 +30,23 @@ def test_a_recipe_has_one_name(name: str) -> None:
     assert parse_recipe(name).name == name
 
 
-@pytest.mark.parametrize("name", ["", "w7a8", "w8a8-", "w8a8-rr-s8", "a8w8", "w8a8-fast", "f16a8", "W8A8"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "w7a8",
+        "w8a8-",
+        "w8a8-rr-s8",
+        "a8w8",
+        "w8a8-fast",
+        "f16a8",
+        "W8A8",
+        "w8-learned",
+        "w8a16-learned",
+        "w8a8-mixed-auto",
+        "f16-auto",
+    ],
+)
 def test_what_is_no_recipe_is_refused(name: str) -> None:
     with pytest.raises(UserError):
         parse_recipe(name)
@@ -95,6 +114,22 @@ def test_the_waveform_stays_float(float_model: Path, tmp_path: Path) -> None:
     weights = {tensor.name: tensor for tensor in graph.initializer}
     assert weights[first.input[1]].data_type == onnx.TensorProto.FLOAT
     assert any(node.op_type == "QuantizeLinear" for node in graph.node)
+
+
+def test_no_node_is_left_that_nothing_reads(float_model: Path, tmp_path: Path) -> None:
+    onnx_int8.main([str(float_model), "--recipe", "w8a8", "--out", str(tmp_path)])
+    graph = onnx.load(tmp_path / "aasist-l.w8a8.onnx").graph
+    read = {name for node in graph.node for name in node.input} | {graph.output[0].name}
+    assert [node.name for node in graph.node if not read & set(node.output)] == []
+
+
+def test_float16_leaves_the_front_end_in_float32(float_model: Path, tmp_path: Path) -> None:
+    onnx_int8.main([str(float_model), "--recipe", "f16", "--out", str(tmp_path)])
+    graph = onnx.load(tmp_path / "aasist-l.f16.onnx").graph
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert types[convolutions[0].input[1]] == onnx.TensorProto.FLOAT
+    assert {types[node.input[1]] for node in convolutions[1:]} == {onnx.TensorProto.FLOAT16}
 
 
 def test_nothing_is_overwritten_unless_forced(float_model: Path, tmp_path: Path) -> None:

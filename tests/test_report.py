@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import re
+from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from antispoof.data import Trial
 from antispoof.errors import CheckFailed, UserError
-from benchmarks import report
+from antispoof.metrics import equal_error_rate
+from antispoof.score_files import ScoredTrials
+from benchmarks import gate, report
+from benchmarks.charts import linear_axis, log_axis
+from benchmarks.page import TIMED, page, read_documents
+from benchmarks.result_charts import Point, undominated
+from benchmarks.score_charts import System, det_chart, movement_chart
 
 
 def test_the_readme_agrees_with_the_results() -> None:
@@ -43,3 +56,145 @@ def test_a_table_without_results_is_named(repository: Path, monkeypatch: pytest.
     (repository / "nothing.json").write_text('{"kind": "poem"}')
     with pytest.raises(UserError, match="poem"):
         report.main([])
+
+
+VOID = {"meta", "circle", "rect", "path"}  # elements that this page writes without a closing tag
+
+
+class Reader(HTMLParser):
+    """Gathers the tags of a page and its text, and fails where tags do not close in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID and tag != "!doctype":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "circle":  # the ones with a tip close
+            return
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def read(content: str) -> Reader:
+    reader = Reader()
+    reader.feed(content)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+@pytest.fixture(scope="module")
+def systems() -> list[System]:
+    random = np.random.default_rng(0)
+    genuine = np.arange(400) < 150
+    trials = [Trial(f"t{i}", "bonafide" if is_one else "spoof") for i, is_one in enumerate(genuine)]
+    first = random.normal(np.where(genuine, 2.0, -1.0), 1.5)
+    second = first + random.normal(0, 0.8, first.size)
+    return [
+        System("<before>", ScoredTrials(trials, first, None)),
+        System("after & later", ScoredTrials(trials[::-1], second[::-1], None)),
+    ]
+
+
+def test_the_page_is_whole_and_needs_nothing_from_elsewhere(systems: list[System]) -> None:
+    documents = read_documents(report.RESULTS)
+    content = page(documents, systems, report.RENDERERS)
+    reader = read(content)
+    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in reader.tags}
+    links = {value for _, attrs in reader.tags for name, value in attrs.items() if name in ("href", "src")}
+    ids = {f"#{attrs['id']}" for _, attrs in reader.tags if "id" in attrs}
+    assert links == ids
+    assert not re.search(r"url\(|@import|https?://", content)
+    for name in ("<before>", "after & later"):
+        assert name in reader.text
+
+
+def test_the_page_shows_every_measured_artifact_and_condition() -> None:
+    documents = read_documents(report.RESULTS)
+    shown = read(page(documents, [], report.RENDERERS)).text
+    for document in documents.values():
+        for row in document["rows"]:
+            for key in ("label", "condition", "candidate", "variant"):
+                assert row.get(key, "") in shown
+            if document["kind"] in TIMED and "cpu_ms" in row:
+                assert f"{row['cpu_ms']['p50']:.3g} / {row['cpu_ms']['p90']:.3g}" in shown
+
+
+def test_a_label_cannot_smuggle_markup_into_the_page() -> None:
+    document = json.loads((report.RESULTS / "latency-aasist-l-onnx.json").read_text())
+    document["rows"][0]["label"] = "<script>alert(1)</script>"
+    content = page({"x": document}, [], report.RENDERERS)
+    assert "<script" not in content
+    assert "<script>alert(1)</script>" in read(content).text
+
+
+def test_flips_on_the_chart_are_those_of_the_gate(systems: list[System]) -> None:
+    before, after = systems
+    moved = movement_chart(before, after)
+    genuine = before.scored.is_bonafide
+    second = after.scored.scores[::-1]  # the other file has the trials in another order
+    trials = gate.Trials(tuple(f"t{i}" for i in range(400)), genuine, ("",) * 400)
+    threshold = equal_error_rate(*before.classes).threshold
+    flips = gate.flips(before.scored.scores, second, trials, threshold)
+    assert moved.flipped == len(flips) > 0
+    assert moved.svg.count("flipped") == len(flips)
+    assert moved.drawn == moved.trials == 400
+
+
+def test_the_det_chart_marks_each_eer(systems: list[System]) -> None:
+    chart = det_chart(systems)
+    for system in systems:
+        assert f"EER {equal_error_rate(*system.classes).value:.2%}" in chart
+
+
+def test_systems_without_a_common_trial_are_refused(systems: list[System]) -> None:
+    trials = [Trial("other", "bonafide"), Trial("another", "spoof")]
+    stranger = System("stranger", ScoredTrials(trials, np.array([1.0, 0.0]), None))
+    with pytest.raises(UserError, match="no trial in common"):
+        movement_chart(systems[0], stranger)
+
+
+def test_a_point_is_beaten_only_by_one_that_loses_nothing() -> None:
+    small, fast, both = (Point("small", 9, 1, 0.1), Point("fast", 1, 9, 0.1), Point("both", 9, 9, 0.1))
+    assert undominated([small, fast, both]) == {"small", "fast"}
+    # Where each has an EER, a better one saves a file that is slower and larger.
+    accurate = Point("accurate", 9, 9, 0.05)
+    assert undominated([small, fast, accurate]) == {"small", "fast", "accurate"}
+    unknown = Point("unknown", 9, 9, None)
+    assert undominated([small, fast, unknown]) == {"small", "fast"}
+
+
+@given(st.lists(st.floats(1e-6, 1e9), min_size=1, max_size=20), st.booleans())
+def test_axes_hold_their_values(values: list[float], from_zero: bool) -> None:
+    for axis in (linear_axis("x", values, from_zero=from_zero), log_axis("x", values)):
+        assert axis.low <= min(values)
+        assert axis.high >= max(values)
+        assert 2 <= len(axis.ticks) <= 60
+        places = [axis.place(value) for value in sorted(values)]
+        assert places == sorted(places)
+        assert all(0 <= place <= 1 for place in places)
+
+
+def test_the_page_is_written_whole_and_never_over_another(tmp_path: Path) -> None:
+    target = tmp_path / "page.html"
+    assert report.main(["--html", str(target)]) == 0
+    assert target.read_text().startswith("<!doctype html>")
+    with pytest.raises(UserError, match="--force"):
+        report.main(["--html", str(target)])
+    assert report.main(["--html", str(target), "--force"]) == 0
+    with pytest.raises(UserError, match="holds no results"):
+        report.main(["--html", str(tmp_path / "b.html"), "--results", str(tmp_path)])
+    with pytest.raises(UserError, match="--html"):
+        report.main(["--scores", "a.tsv"])

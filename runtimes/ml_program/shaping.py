@@ -49,8 +49,9 @@ def _fill(shape: Ints, value: float = 0.0) -> Tensor:
 
 @operation("concat", exact=True)
 def _concat(values: Tensors, axis: int, interleave: bool = False) -> Tensor:
-    if interleave:
-        raise UserError("concat with interleave is not supported")
+    if interleave:  # the first of each, then the second of each
+        axis %= values[0].dim()
+        return torch.stack(values, axis + 1).flatten(axis, axis + 1)
     return torch.cat(values, axis)
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from antispoof.models.layers.primitives import ahead, is_equal, selu
+from antispoof.lowering import current_lowering
+from antispoof.models.layers.primitives import ahead, ahead_by, is_equal, selu
 
 INPUT_DROPOUT = 0.2
 POOL_DROPOUT = 0.3
@@ -190,10 +192,20 @@ class GraphPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns ``(batch, kept, features)`` for ``x (batch, nodes, features)``."""
-        score = torch.sigmoid(self.gate(self.dropout(x)))  # (batch, nodes, 1)
-        rank = rank_descending(score)  # (batch, 1, nodes)
+        x_dropped = self.dropout(x)
+        score = torch.sigmoid(self.gate(x_dropped))  # (batch, nodes, 1)
+        rank = self._rank(x_dropped) if current_lowering().compare == "half" else rank_descending(score)
         kept = torch.arange(self.kept(x.shape[1]), dtype=x.dtype, device=x.device)[:, None]
         return is_equal(rank, kept) @ (x * score)
+
+    def _rank(self, x: Tensor) -> Tensor:
+        """Returns `rank_descending` of the scores of ``x``, out of what every two nodes differ in.
+
+        Half precision rounds a score near 1 to multiples of 0.0005, and a difference relative to its own
+        size. This way, only rounding in the layers before can make nodes change places.
+        """
+        margin = F.linear(x.unsqueeze(2) - x.unsqueeze(1), self.gate.weight).squeeze(-1)
+        return ahead_by(margin, _earlier(x.shape[1], x.device)).sum(dim=1, keepdim=True)
 
 
 def rank_descending(score: Tensor) -> Tensor:
@@ -202,8 +214,11 @@ def rank_descending(score: Tensor) -> Tensor:
     Of equal scores the earlier node is ahead, so ranks are a permutation even in digital silence,
     where whole groups of nodes are equal.
     """
-    nodes = score.shape[1]
-    other = score.transpose(1, 2)
-    earlier = torch.ones(nodes, nodes, dtype=torch.bool, device=score.device).triu(1)
+    earlier = _earlier(score.shape[1], score.device)
     # [row is ahead of column]
-    return ahead(score, other, earlier).sum(dim=1, keepdim=True)
+    return ahead(score, score.transpose(1, 2), earlier).sum(dim=1, keepdim=True)
+
+
+def _earlier(nodes: int, device: torch.device) -> Tensor:
+    """Returns which of two nodes comes first, ``(nodes, nodes)``: the row before the column."""
+    return torch.ones(nodes, nodes, dtype=torch.bool, device=device).triu(1)

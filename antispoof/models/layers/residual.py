@@ -15,7 +15,7 @@ from torch.nn.utils import fusion
 
 from antispoof.errors import UserError
 from antispoof.lowering import current_lowering
-from antispoof.models.layers.primitives import SELU_ALPHA, SELU_SCALE, ScaledElu
+from antispoof.models.layers.primitives import SELU_ALPHA, SELU_SCALE, ScaledElu, cut
 from antispoof.models.layers.sinc import LearnableSincConv, SincConv
 
 POOLED = 3  # time steps, or bands behind the sinc bank, that become one in each pooling
@@ -96,7 +96,7 @@ class WaveformEncoder(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Returns ``(batch, channels, bands, frames)`` for ``waveform (batch, samples)``."""
-        tiles = current_lowering().time_tiles
+        tiles = self._tiles(waveform.shape[1])
         if tiles == 1:
             return self.blocks(self._bands(waveform))
         tiled = min(TILED_BLOCKS, len(self.blocks))
@@ -116,7 +116,8 @@ class WaveformEncoder(nn.Module):
 
     def _bands(self, waveform: Tensor) -> Tensor:
         """Returns the map ``(batch, 1, bands, columns)`` that the blocks read."""
-        x = self.sinc(waveform).unsqueeze(2).abs()  # (batch, POOLED * bands, 1, samples')
+        x = self.sinc(waveform)
+        x = (x if x.dim() == 4 else x.unsqueeze(2)).abs()  # (batch, POOLED * bands, 1, samples')
         # Time first: with the bands as channels, all of them are pooled at once.
         x = F.max_pool2d(x, (1, POOLED))
         x = x.view(x.shape[0], self.bands, POOLED, -1).amax(2)
@@ -129,6 +130,15 @@ class WaveformEncoder(nn.Module):
             columns //= POOLED
         return columns
 
+    def _tiles(self, samples: int) -> int:
+        """Returns into how many tiles of time the lowering asks the first blocks to be cut."""
+        how = current_lowering()
+        if how.longest_axis is None:
+            return how.time_tiles
+        # A tile reads a column more on each side, and as many samples more as the filters are long.
+        beyond = self.sinc.taps - 1 + 3 * POOLED ** (1 + min(TILED_BLOCKS, len(self.blocks)))
+        return max(how.time_tiles, -(-samples // (how.longest_axis - beyond)))
+
     def _in_tiles(self, waveform: Tensor, tiles: int, blocks: int) -> Tensor:
         """Returns what the first ``blocks`` blocks make of ``waveform``, one tile of time after the other.
 
@@ -140,13 +150,14 @@ class WaveformEncoder(nn.Module):
         step = POOLED**blocks  # columns of the blocks' input that become one of their output
         widest, width = self._columns(samples, 0), self._columns(samples, blocks)
         edges = [width * tile // tiles for tile in range(tiles + 1)]
-        parts = []
-        for start, stop in pairwise(edges):
-            if start == stop:
-                continue
-            first = max(start - 1, 0)
+        wanted = [(start, stop) for start, stop in pairwise(edges) if start < stop]
+        spans = []
+        for start, stop in wanted:
             last = widest if stop == width else (stop + 1) * step
-            tile = waveform[:, POOLED * first * step : POOLED * last + self.sinc.taps - 1]
+            spans.append((POOLED * max(start - 1, 0) * step, POOLED * last + self.sinc.taps - 1))
+        parts = []
+        for (start, stop), tile in zip(wanted, cut(waveform, spans), strict=True):
+            first = max(start - 1, 0)
             parts.append(self.blocks[:blocks](self._bands(tile))[..., start - first : stop - first])
         return torch.cat(parts, dim=3)
 

@@ -60,7 +60,7 @@ class SincConv(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Returns ``(batch, bands, samples - taps + 1)`` for ``waveform (batch, samples)``."""
-        return F.conv1d(waveform.unsqueeze(1), self.filters)
+        return _filtered(waveform, self.filters)
 
 
 class LearnableSincConv(nn.Module):
@@ -85,7 +85,7 @@ class LearnableSincConv(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """Returns ``(batch, bands, samples - taps + 1)`` for ``waveform (batch, samples)``."""
         filters = self._current_filters() if self.filters is None else self.filters
-        return F.conv1d(waveform.unsqueeze(1), filters)
+        return _filtered(waveform, filters)
 
     def freeze(self) -> None:
         """Makes the filters constant as training left them."""
@@ -97,6 +97,13 @@ class LearnableSincConv(nn.Module):
         low = 1000 * _magnitude(self.low_khz)
         high = (low + 1000 * _magnitude(self.width_khz)).clamp(max=SAMPLE_RATE / 2)
         return band_pass_filters(low.clamp(max=SAMPLE_RATE / 2), high, self.taps)
+
+
+def _filtered(waveform: Tensor, filters: Tensor) -> Tensor:
+    """Returns a bank's output; for a map of one row ``(batch, 1, 1, samples)`` also as such maps."""
+    if waveform.dim() == 4:
+        return F.conv2d(waveform, filters.unsqueeze(2))
+    return F.conv1d(waveform.unsqueeze(1), filters)
 
 
 def _magnitude(x: Tensor) -> Tensor:

@@ -1,0 +1,209 @@
+"""Measures what quantization costs and saves: quantized files against their own float32, on labelled clips.
+
+    python benchmarks/quantized.py out/aasist-l.onnx out/aasist-l.w8a8.onnx out/aasist-l.f16.onnx \
+        --audio clips --protocol clips/manifest.tsv --split dev --split test --json OUT
+
+For each file: size, time as a share of the float file's, how far its scores are from the float ones, the
+EER's difference with its paired bootstrap interval, decisions that flip at the float file's EER threshold,
+and in how many clips other graph nodes are kept. Of random weights an EER means nothing, so they get none.
+
+Scores are remembered in --cache, so an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from antispoof.errors import EXIT_DONE, UserError, run
+from antispoof.manifest import check_file, describe_file, read_manifest
+from benchmarks.conditions import gather_conditions, load_average, refuse_existing, write_results
+from benchmarks.gate import agreement, judge
+from benchmarks.harness import measure
+from benchmarks.latency_rows import comparison
+from benchmarks.parity import CACHE, TIME_OUT, trials_of
+from benchmarks.pooled_nodes import NodeReader, Nodes, compare_nodes
+from benchmarks.trial_scores import Clips, find_clips
+from benchmarks.worker_handle import Artifact
+
+KIND = "quantized"
+RANDOM = "random"  # how a manifest begins to tell where such weights come from
+ROUNDS, SECONDS = 60, 240.0
+
+Row = dict[str, Any]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command's arguments."""
+    p = argparse.ArgumentParser(
+        prog="quantized.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("source", type=Path, metavar="FLOAT", help="the float32 file")
+    p.add_argument("files", type=Path, nargs="+", metavar="FILE", help="what was made of it")
+    p.add_argument("--audio", type=Path, required=True, metavar="DIR", help="folder of the trials' audio")
+    p.add_argument("--protocol", type=Path, required=True, help="the list of trials with their labels")
+    p.add_argument("--split", action="append", default=[], metavar="NAME", help="only this; may be repeated")
+    p.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help=f"of timing (default {ROUNDS})")
+    p.add_argument("--cache", type=Path, default=CACHE, metavar="DIR", help=f"default {CACHE}")
+    p.add_argument("--json", type=Path, metavar="OUT", help="also write everything to this file")
+    p.add_argument("--force", action="store_true", help="overwrite OUT")
+    return p
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a file makes of the clips: scores ``(clips,)``, and the nodes that it keeps."""
+
+    scores: np.ndarray
+    nodes: list[Nodes]
+
+
+def run_file(path: Path, clips: Clips, memory: Path) -> Outcome:
+    """Returns what a file makes of the clips, from ``memory`` (a folder) as far as it is known there."""
+    memory.mkdir(parents=True, exist_ok=True)
+    kept = memory / f"{_key(path, clips)}.nodes.jsonl"
+    known: dict[str, tuple[float, Nodes]] = {}
+    if kept.exists():
+        whole, _, _ = kept.read_text(encoding="utf-8").rpartition("\n")
+        known = {name: (score, nodes) for name, score, nodes in map(json.loads, whole.splitlines())}
+        kept.write_text("".join(_line(name, *values) for name, values in known.items()), encoding="utf-8")
+    names = [trial.name for trial in clips.trials]
+    todo = [index for index, name in enumerate(names) if name not in known]
+    reader = NodeReader(path)
+    for index in tqdm(todo, desc=path.name, unit="clip", disable=None):
+        known[names[index]] = reader.read(clips, index)
+        with kept.open("a", encoding="utf-8") as rows:
+            rows.write(_line(names[index], *known[names[index]]))
+    return Outcome(np.array([known[name][0] for name in names]), [known[name][1] for name in names])
+
+
+def _key(path: Path, clips: Clips) -> str:
+    """Returns what names the memory of a file on a list of clips."""
+    digest = hashlib.sha256(describe_file(path).sha256.encode())
+    for trial, file in zip(clips.trials, clips.files, strict=True):
+        digest.update(f"{trial.name} {file.stat().st_size} {file.stat().st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def _line(name: str, score: float, nodes: Nodes) -> str:
+    return json.dumps([name, score, nodes]) + "\n"
+
+
+def score_row(source: Outcome, path: Path, clips: Clips, memory: Path) -> Row:
+    """Returns everything about a file but its time."""
+    manifest = read_manifest(path)
+    found = run_file(path, clips, memory)
+    row: Row = {
+        "label": manifest.recipe,
+        "precision": manifest.precision,
+        **asdict(describe_file(path)),
+        "agreement": asdict(agreement(source.scores, found.scores)),
+        "pooled_nodes": asdict(compare_nodes(source.nodes, found.nodes)) if source.nodes[0] else None,
+    }
+    if not manifest.weights.startswith(RANDOM):
+        verdict = judge(source.scores, found.scores, trials_of(clips))
+        row |= {
+            "reference_eer": verdict.reference_eer,
+            "eer_difference": asdict(verdict.difference),
+            "flipped": len(verdict.flips),
+            "verdict": verdict.word,
+            "reasons": list(verdict.reasons),
+        }
+    return row
+
+
+def check_origin(source: Path, files: list[Path]) -> None:
+    """Refuses files without a manifest of their own, and files that were made of other weights.
+
+    Raises:
+        UserError: There is one.
+    """
+    weights = read_manifest(source).weights_sha256
+    for path in (source, *files):
+        manifest = read_manifest(path)
+        check_file(manifest, path)
+        if manifest.weights_sha256 != weights:
+            raise UserError(f"{path} was made of other weights than {source}")
+
+
+def time_rows(source: Path, files: list[Path], rounds: int) -> list[Row]:
+    """Returns the time of each file as a multiple of the float file's.
+
+    Raises:
+        UserError: One cannot be timed.
+    """
+    artifacts = [Artifact(path.stem, path, None) for path in (source, *files)]
+    session = measure(artifacts, threads=1, repeats=rounds, seconds=SECONDS, time_out=TIME_OUT)
+    for one in session.measured:
+        if one.failure is not None:
+            raise UserError(f"{one.artifact.path} cannot be timed: {one.failure}")
+    base, *others = session.measured
+    return [
+        {**comparison(one, base, 1), "median_cpu_ms": 1e3 * float(np.median([cpu for _, cpu in one.times]))}
+        for one in others
+    ]
+
+
+def line(row: Row) -> str:
+    """Returns a row as text."""
+    close = row["agreement"]
+    text = (
+        f"{row['label']:<24} {row['bytes'] / 1024:7.1f} KiB  "
+        f"{row['ratio']['cpu']['estimate']:.3f} of the time  "
+        f"{close['median_difference']:.3f} median {close['p95_difference']:.3f} p95 "
+        f"{close['max_difference']:.3f} most  {close['pearson']:.4f} Pearson"
+    )
+    if "eer_difference" in row:
+        eer = row["eer_difference"]
+        text += "  EER {estimate:+.2%} ({low:+.2%} to {high:+.2%})".format(**eer)
+        text += f", {row['flipped']} flipped"
+    if row["pooled_nodes"]:
+        text += f", other nodes in {row['pooled_nodes']['other_set']:.0%}"
+    return text
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    args = parser().parse_args(argv)
+    if args.rounds < 1:
+        raise UserError("--rounds takes at least 1")
+    if args.json:
+        refuse_existing(args.json, args.force)
+    check_origin(args.source, args.files)
+    clips = find_clips(args.protocol, args.audio, format=None, splits=args.split)
+    conditions = gather_conditions()
+    outcome = run_file(args.source, clips, args.cache)
+    rows = [score_row(outcome, path, clips, args.cache) for path in args.files]
+    rows = [
+        {**row, **time}
+        for row, time in zip(rows, time_rows(args.source, args.files, args.rounds), strict=True)
+    ]
+    source = read_manifest(args.source)
+    conditions |= {
+        "load_average_after": load_average(),
+        "source": {
+            "model": source.model,
+            "weights": source.weights,
+            "weights_sha256": source.weights_sha256,
+            **asdict(describe_file(args.source)),
+        },
+        "protocol": args.protocol.name,
+        "splits": args.split,
+        "clips": len(clips.trials),
+        "rounds": args.rounds,
+    }
+    if args.json:
+        write_results(args.json, KIND, conditions, rows, args.force)
+    print("\n".join(map(line, rows)))
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    run(main)
