@@ -113,7 +113,7 @@ def score_row(source: Outcome, path: Path, clips: Clips, memory: Path) -> Row:
             "reference_eer": verdict.reference_eer,
             "eer_difference": asdict(verdict.difference),
             "flipped": len(verdict.flips),
-            "verdict": verdict.word,
+            "parity": verdict.word,
             "reasons": list(verdict.reasons),
         }
     return row

@@ -48,6 +48,8 @@ def is_foreign(path: Path) -> bool:
 def import_library(path: Path) -> None:
     """Imports the library that will run a file, as far as it is installed."""
     is_peer = path.suffix == peer_runtimes.SUFFIX
+    if is_peer:
+        peer_runtimes.keep_quiet()
     name = peer_runtimes.library_of(path) if is_peer else LIBRARIES.get(format_of(path).name)
     if name is not None:
         try:

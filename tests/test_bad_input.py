@@ -14,6 +14,7 @@ import torch
 from antispoof.audio import SAMPLE_RATE
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_USER_ERROR, run
 from antispoof.manifest import manifest_path
+from antispoof.pretrained import DEFAULT_MODEL
 from antispoof.speechlike import speech_like
 from benchmarks import accuracy
 from export import to_onnx
@@ -61,7 +62,7 @@ def place(tmp_path: Path, exported_model: Path) -> Path:
     )
     (tmp_path / "folder").mkdir()
     (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / "aasist-l.onnx").write_text("mine")
+    (tmp_path / "taken" / f"{DEFAULT_MODEL}.onnx").write_text("mine")
     return tmp_path
 
 

@@ -10,6 +10,7 @@ import pytest
 from antispoof.errors import UserError
 from antispoof.manifest import manifest_path, read_manifest
 from antispoof.models import model_names, small_config
+from antispoof.pretrained import DEFAULT_MODEL
 from export import all as export_all
 from export import onnx_file, tflite_file
 from export.all import HEADER, Row, main, table
@@ -82,7 +83,7 @@ def test_a_format_that_scores_otherwise_is_a_row_and_leaves_nothing(
         (["--checkpoint", "no.pth"], "no such checkpoint"),
         (["--model", "aasist", "aasist-l", "--name", "one"], "--name is for one model"),
         (["--json", "mine.json"], "--force replaces it"),
-        (["--out", "taken"], r"aasist-l\.tflite exists; --force replaces it"),
+        (["--out", "taken"], rf"{DEFAULT_MODEL}\.tflite exists; --force replaces it"),
         (["--set", "clip_samples=long"], "clip_samples"),
         (["--json", "no/such/folder.json"], "no folder"),
     ],
@@ -94,7 +95,7 @@ def test_mistakes_are_told_before_anything_is_exported(
     monkeypatch.setattr(export_all, "EXPORTERS", dict.fromkeys(export_all.EXPORTERS))  # which none may call
     Path("mine.json").write_text("[]")
     Path("taken").mkdir()
-    Path("taken/aasist-l.tflite").write_text("mine")
+    Path(f"taken/{DEFAULT_MODEL}.tflite").write_text("mine")
     with pytest.raises(UserError, match=hint):
         main(flags)
     assert sorted(path.name for path in Path().iterdir()) == ["mine.json", "taken"]

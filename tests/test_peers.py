@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from antispoof.speechlike import speech_like
 from benchmarks import peer_builds, peers, report
 from benchmarks.conditions import read_results
 from benchmarks.peer_networks import open_network, save_network
-from benchmarks.peer_runtimes import SHAPE, open_run
-from benchmarks.subjects import open_subject
+from benchmarks.peer_runtimes import REPORTING, SHAPE, open_run
+from benchmarks.subjects import import_library, open_subject
 
 CLOSE = 1e-5  # the same weights and operations in the same library, in another order at most
 
@@ -127,3 +128,14 @@ def test_a_whole_run_keeps_what_failed_as_a_row(
     text = report.peers(read_results(out, "peers"))
     assert text.count("\n| ") == 5 - 1
     assert str(tmp_path) not in out.read_text()  # results are published
+
+
+def test_libraries_cannot_report_to_their_makers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in REPORTING:
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))  # undone behind the test
+    (tmp_path / "x.peer").mkdir()
+    (tmp_path / "x.peer" / "peer.json").write_text('{"runtime": "torch-eager"}')
+    import_library(tmp_path / "x.peer")
+    for name in REPORTING:
+        with pytest.raises(ImportError):
+            __import__(name)

@@ -52,7 +52,7 @@ def test_a_row_has_everything_and_is_made_again_from_memory(
     assert row["label"] == "w8"
     assert 0 < row["agreement"]["max_difference"] < 1
     assert row["reference_eer"] == 0  # the labels are the float file's own
-    assert row["verdict"] == "UNDERPOWERED"
+    assert row["parity"] == "UNDERPOWERED"
     assert row["pooled_nodes"]["clips"] == 6
     assert "`w8`" in report.RENDERERS[document["kind"]](document)
     assert "w8" in capsys.readouterr().out

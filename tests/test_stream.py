@@ -265,7 +265,7 @@ def test_exact_columns_give_the_score_of_the_whole_window(columns: int, halves: 
     _, cached = open_cached(halves, columns, exact=True)
     audio = speech_like(10, CLIP_SAMPLES + 3 * cached.hop)
     windows = [audio[n * cached.hop :][:CLIP_SAMPLES] for n in range(4)]
-    detector = load_pretrained().detector
+    detector = load_pretrained(model="aasist-l").detector
     with torch.inference_mode():
         whole = detector.score(detector(torch.from_numpy(np.stack(windows)))).numpy()
     kept = [cached.score(window, follows=n > 0) for n, window in enumerate(windows)]
@@ -302,7 +302,7 @@ def test_halves_stream_as_the_whole_does(tmp_path: Path, halves: Path, capsys: C
     assert code == EXIT_DONE
     hop = 4 * 2187
     events = events_of_file(wav, hop)
-    detector = load_pretrained().detector
+    detector = load_pretrained(model="aasist-l").detector
     with torch.inference_mode():
         whole = detector.score(detector(torch.from_numpy(np.stack([event.window for event in events]))))
     scored = [row for row in rows if row["status"] == "scored"]

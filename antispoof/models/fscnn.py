@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import fusion
 
+from antispoof.errors import UserError
 from antispoof.models.detector import BONAFIDE, SPOOF, Config, Detector, DetectorOutput
-from antispoof.models.layers.power_spectrum import PowerSpectrum
+from antispoof.models.layers.power_spectrum import FRAME, PowerSpectrum
 from antispoof.models.registry import register
 
 FLOOR = 1e-5  # of the mean power: where the log spectrum ends
@@ -111,6 +112,8 @@ class FineStructureCnn(Detector):
         self.config = config
         self.clip_samples = config.clip_samples
         self.spectrum = FineSpectrum(config.bins)
+        if config.clip_samples < FRAME:
+            raise UserError(f"clip_samples is {config.clip_samples}; one frame needs {FRAME}")
         first, *_, last = config.channels
         stem = ConvNorm(nn.Conv2d(2, first, 3, STRIDES[0], 1, bias=False), activate=True)
         blocks = [
