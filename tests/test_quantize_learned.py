@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from antispoof.speechlike import speech_like_batch
 from export import to_onnx
 from quantize import learned
+from quantize.calibration import widened
 from quantize.fake_integers import IntegerEncoder, Rounding, Spread, plain
 from quantize.learned import Schedule, entry_values, find_encoders, learn, roundings_of
 from quantize.onnx_graph import OnnxGraph
@@ -20,7 +22,8 @@ from quantize.recipes import parse_recipe
 from quantize.scope import layers_in_scope
 from quantize.static_int import Calibrated, Rewriter, calibrate, find_region
 
-SHORT = Schedule(updates=80, stretches=1, columns=729)
+TOO_WIDE = 6.0
+FAST = Schedule(updates=40, stretches=1, columns=729, step_rate=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -100,15 +103,13 @@ def test_what_is_trained_is_what_runs(calibrated: Calibrated, clips: np.ndarray)
 def test_training_brings_the_map_nearer(
     calibrated: Calibrated, clips: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    errors: list[list[float]] = []
+    errors: list[float] = []
     train = learned.train
-    monkeypatch.setattr(learned, "train", lambda *args: errors.append(train(*args)))
-    still = replace(SHORT, weight_rate=1e-12, step_rate=1e-12, zero_rate=1e-12)
-    learn(calibrated, clips, SHORT)
-    learn(calibrated, clips, still)
-    # Stretches differ more than the networks do, so the two are compared on the same ones.
-    trained, untrained = (np.mean(one[-20:]) for one in errors)
-    assert trained < 0.9 * untrained
+    monkeypatch.setattr(learned, "train", lambda *args: errors.extend(train(*args)))
+    # Ranges so wide that a few dozen updates must find better ones: 0.11 becomes 0.045.
+    wide = {name: widened(grid, TOO_WIDE) for name, grid in calibrated.grids.items()}
+    learn(replace(calibrated, grids=wide), clips, FAST)
+    assert np.mean(errors[-5:]) < 0.6 * np.mean(errors[:3])
 
 
 def test_the_same_clips_and_seed_give_the_same_file(calibrated: Calibrated, clips: np.ndarray) -> None:
