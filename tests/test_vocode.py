@@ -20,7 +20,8 @@ from train import neural_vocoder, vocode
 from train.augment import Augmentation
 from train.dataset import Batches, decode, read_rows
 from train.recipe import AugmentRecipe, DataRecipe
-from train.resynthesis import HARMLESS, SPOOFING, griffin_lim, mel_filters
+from train.resynthesis import HARMLESS, SPOOFING, cross, griffin_lim, mel_filters
+from train.vocoder_program import STEP
 
 SAMPLES = 12_000
 
@@ -83,6 +84,58 @@ def test_silence_and_scraps_are_left_alone() -> None:
     generator = np.random.default_rng(0)
     assert vocode.resynthesise(np.zeros(SAMPLES, np.float32), "world", generator) is None
     assert vocode.resynthesise(speech_like(0, SAMPLES)[:4_000], "world", generator) is None
+
+
+@pytest.mark.parametrize("seed", range(6))  # every half is drawn
+def test_a_crossed_copy_lies_between_its_parents(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    original = speech_like(5, SAMPLES)
+    copied = vocode.resynthesise(original, "mel-phase-noise", np.random.default_rng(0))
+    assert copied is not None
+    crossed, half = cross(original, copied, generator)
+    assert crossed.shape == original.shape
+    assert half in ("phases", "magnitudes", "upper-band", "mean-magnitudes")
+    for parent in (original, copied):
+        assert np.abs(crossed - parent).max() > 1e-3
+        envelopes = [np.square(x).reshape(-1, 400).mean(1) for x in (crossed, parent)]
+        assert np.corrcoef(envelopes)[0, 1] > 0.5, "the same words in the same places"
+
+
+# ---- vocoders that are programs
+
+
+def program(folder: Path, body: str) -> str:
+    script = folder / "vocoder.sh"
+    script.write_text("#!/bin/sh\nset -e\n" + body)
+    script.chmod(0o755)
+    return f"late={script}"
+
+
+def test_a_program_makes_copies_that_lie_over_their_originals(corpus: Path, tmp_path: Path) -> None:
+    # It drops the first 50 ms and begins 37 ms late, as vocoders do.
+    late = program(tmp_path, '(head -c 1184 /dev/zero; tail -c +1601 "$1") > "$2"\n')
+    original = speech_like(6, SAMPLES)
+    for seed in range(4):
+        copy = vocode.resynthesise(original, late, np.random.default_rng(seed))
+        assert copy is not None
+        lags = np.correlate(copy, original, "full")
+        assert abs(int(lags.argmax()) - (len(original) - 1)) <= 2 * STEP
+    out = tmp_path / "out"
+    arguments_ = arguments(corpus, out, "--program", late, "--neural-share", "1", "--cross-share", "0.5")
+    assert vocode.main([*arguments_, "--copies", "6"]) == 0
+    attacks = {row.attack for row in read_rows(out / "manifest.tsv") if row.label == "spoof"}
+    assert "late" in attacks
+    assert any(attack.startswith("neural ") for attack in attacks)
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [("echo no model >&2; exit 3", "no copy: no model"), ("true", "made no copy"), (None, "cannot be run")],
+)
+def test_a_program_that_fails_is_named(tmp_path: Path, body: str | None, complaint: str) -> None:
+    way = program(tmp_path, body) if body else f"x={tmp_path / 'missing'}"
+    with pytest.raises(UserError, match=complaint):
+        vocode.resynthesise(speech_like(7, SAMPLES), way, np.random.default_rng(0))
 
 
 def test_griffin_lim_comes_closer_with_every_round() -> None:

@@ -187,6 +187,34 @@ def unit_concatenation(waveform: np.ndarray, rate: int, generator: np.random.Gen
     return result[: len(waveform)]
 
 
+def cross(original: np.ndarray, copied: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, str]:
+    """Returns a copy that keeps half of what its original was, and which half the copy gave.
+
+    A good vocoder leaves less behind than one that is at hand for training. A copy that lends its phases
+    alone, its magnitudes alone, the mean of both magnitudes, or only what is above some frequency, is as hard
+    to tell.
+
+    Args:
+        original: (samples,).
+        copied: (samples,), laid over the original.
+        generator: Draws the half and the frame size.
+    """
+    size = int(generator.choice([256, 512, 1024]))
+    true, made = (_stft(x, size, size // 4) for x in (original, copied))
+    half = str(generator.choice(["phases", "magnitudes", "upper-band", "mean-magnitudes"]))
+    if half == "phases":
+        mixed = torch.polar(true.abs(), made.angle())
+    elif half == "magnitudes":
+        mixed = torch.polar(made.abs(), true.angle())
+    elif half == "mean-magnitudes":
+        mixed = torch.polar((true.abs() * made.abs()).sqrt(), made.angle())
+    else:
+        hz = torch.linspace(0, 8_000, len(true))[:, None]
+        share = torch.sigmoid((hz - generator.uniform(1_000, 4_500)) / 150)
+        mixed = (1 - share) * true + share * made
+    return _istft(mixed, size, size // 4, len(original)), half
+
+
 def resampled(waveform: np.ndarray, rate: int, generator: np.random.Generator) -> np.ndarray:
     """Nothing but the way to another sample rate and back, so that it is no sign of a copy."""
     return waveform

@@ -4,10 +4,11 @@
     python train/fit.py --config train/configs/fscnn.yaml --audio DIR --more resynthesised/ --out RUN
 
 Every bona fide recording of the train split is taken apart and put together again a few times, each time in
-another way (train/resynthesis.py; --vocoder adds networks that train/neural_vocoder.py trained) and at
-another sample rate. Some copies then go through a codec, and their original with them; the spoofs of the
-train split go through codecs too. The folder holds FLAC files and a manifest.tsv whose column ``source`` says
-what a copy was made of: training puts both into one batch. One way only resamples; its copies stay bona fide.
+another way (train/resynthesis.py) and at another sample rate. --vocoder adds networks that
+train/neural_vocoder.py trained, --program vocoders that are programs of their own (train/vocoder_program.py).
+Some copies then go through a codec, and their original with them; the spoofs of the train split go through
+codecs too. The folder holds FLAC files and a manifest.tsv whose column ``source`` says what each was made of:
+training puts both into one batch. One way only resamples; its copies stay bona fide.
 A run that was stopped goes on with --resume. Settings are drawn from the seed, the path and the copy's number
 alone.
 """
@@ -38,9 +39,12 @@ from train.dataset import Row, may_train, read_rows
 from train.loop import write_text
 from train.neural_vocoder import load_vocoder
 from train.recipe import read_recipe
-from train.resynthesis import HARMLESS, SPOOFING, Resynthesis
+from train.resynthesis import HARMLESS, SPOOFING, Resynthesis, cross
+from train.vocoder_program import by_program
 
 RATES = (16_000, 22_050, 22_050, 24_000)  # of synthesis systems, the commonest one twice
+PROGRAM_RATE = 16_000  # Hz, what a program is told it gets
+SLOWEST_RATE = 21_000  # Hz, of half of what it really gets: other pitches, and its frames at other lengths
 HARMLESS_SHARE = 0.1
 LEAST_SAMPLES = 8_000
 COLUMNS = ("path", "label", "split", "dataset", "attack", "source", "licence")
@@ -54,9 +58,10 @@ class Job:
     copy: int
     out: Path
     seed: int
-    vocoders: tuple[Path, ...]
+    vocoders: tuple[str, ...]
     codec_share: float
     neural_share: float
+    cross_share: float
     ways: tuple[str, ...]
 
     @property
@@ -67,7 +72,7 @@ class Job:
 
 
 Line = dict[str, str]  # of the list, by column
-_vocoders: dict[Path, tuple[int, Resynthesis]] = {}  # of this process, loaded once
+_vocoders: dict[str, tuple[int, Resynthesis]] = {}  # of this process, loaded once
 
 
 def make_copies_of(job: Job) -> list[Line]:
@@ -87,7 +92,11 @@ def make_copies_of(job: Job) -> list[Line]:
     label, attack = SPOOF, job.row.attack
     if job.row.label == BONAFIDE:
         label = BONAFIDE if way in HARMLESS else SPOOF
-        attack = UNKNOWN if label == BONAFIDE else Path(way).name.removesuffix(".safetensors")
+        attack = UNKNOWN if label == BONAFIDE else _name(way)
+        if way in job.vocoders and generator.random() < job.cross_share:
+            copied, half = cross(original, copied, generator)
+            copied *= min(1.0, 0.98 / float(np.abs(copied).max()))
+            attack = f"neural {half}"
     known = {"split": "train", "dataset": f"copies of {job.row.dataset}", "licence": job.row.licence}
     line = {**known, "path": job.name, "label": label, "attack": attack, "source": job.row.path}
     if codec is None:
@@ -102,13 +111,19 @@ def make_copies_of(job: Job) -> list[Line]:
     return [bonafide, {**line, "source": twin}]
 
 
+def _name(way: str) -> str:
+    """Returns what a way of copying is called in the list."""
+    program, equals, _ = way.partition("=")
+    return program if equals else Path(way).name.removesuffix(".safetensors")
+
+
 def choose(job: Job, generator: np.random.Generator) -> str:
     """Returns the way that a copy of bona fide speech is made."""
     draw = generator.random()
     if draw < HARMLESS_SHARE:
         return str(generator.choice(list(HARMLESS)))
     if job.vocoders and draw < HARMLESS_SHARE + job.neural_share:
-        return str(job.vocoders[generator.integers(len(job.vocoders))])
+        return job.vocoders[generator.integers(len(job.vocoders))]
     return str(generator.choice(list(job.ways)))
 
 
@@ -123,7 +138,7 @@ def resynthesise(original: np.ndarray, way: str, generator: np.random.Generator)
 
     Args:
         original: At 16 kHz.
-        way: A key of `SPOOFING` or `HARMLESS`, or the path of a trained vocoder.
+        way: A key of `SPOOFING` or `HARMLESS`, the path of a trained vocoder, or a program as NAME=COMMAND.
         generator: Draws the settings.
     """
     if len(original) < LEAST_SAMPLES or original.std() < 1e-4:
@@ -131,8 +146,15 @@ def resynthesise(original: np.ndarray, way: str, generator: np.random.Generator)
     if way in SPOOFING or way in HARMLESS:
         rate = int(generator.choice(RATES))
         method = {**SPOOFING, **HARMLESS}[way]
+    elif "=" in way:
+        # The program believes that it gets 16 kHz.
+        slowed = generator.random() < 0.5
+        rate = int(generator.uniform(PROGRAM_RATE, SLOWEST_RATE)) if slowed else PROGRAM_RATE
+        method = by_program(way.partition("=")[2])
     else:
-        rate, method = _vocoders.setdefault(Path(way), load_vocoder(Path(way)))
+        if way not in _vocoders:
+            _vocoders[way] = load_vocoder(Path(way))
+        rate, method = _vocoders[way]
     copied = method(soxr.resample(original, SAMPLE_RATE, rate).astype(np.float32), rate, generator)
     copied = soxr.resample(np.asarray(copied, np.float32), rate, SAMPLE_RATE)[: len(original)]
     copied = np.pad(copied, (0, len(original) - len(copied)))
@@ -150,7 +172,10 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"{args.out} is not empty; --resume goes on with it")
     if args.copies < 1:
         raise UserError(f"--copies must be at least 1, not {args.copies}")
-    for name in ("codec_share", "neural_share"):
+    for program in args.program:
+        if not all(part.strip() for part in program.partition("=")):
+            raise UserError(f"--program takes NAME=COMMAND, got {program!r}")
+    for name in ("codec_share", "neural_share", "cross_share"):
         if not 0 <= getattr(args, name) <= 1:
             raise UserError(f"--{name.replace('_', '-')} must be in 0 to 1, not {getattr(args, name):g}")
     for vocoder in args.vocoder:
@@ -167,9 +192,10 @@ def main(argv: list[str] | None = None) -> int:
             copy,
             args.out,
             args.seed,
-            tuple(args.vocoder),
+            (*map(str, args.vocoder), *args.program),
             args.codec_share,
             args.neural_share,
+            args.cross_share,
             tuple(args.way or SPOOFING),
         )
         for row in speech
@@ -237,10 +263,26 @@ def _parser() -> argparse.ArgumentParser:
         help="a trained vocoder; may be given several times",
     )
     parser.add_argument(
+        "--program",
+        metavar="NAME=COMMAND",
+        action="append",
+        default=[],
+        help="a vocoder that is a program: COMMAND, then the paths of raw samples to read and to write",
+    )
+    parser.add_argument(
         "--way", action="append", choices=sorted(SPOOFING), help="one of those to use (default: all of them)"
     )
     parser.add_argument(
-        "--neural-share", type=float, default=0.35, help="of copies by --vocoder (default: %(default)s)"
+        "--neural-share",
+        type=float,
+        default=0.35,
+        help="of copies by --vocoder and --program (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--cross-share",
+        type=float,
+        default=0.0,
+        help="of these, those that keep half of their original, and so are harder (default: %(default)s)",
     )
     parser.add_argument(
         "--codec-share",
