@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: onnx test test-slow lint format clean
+.PHONY: onnx test test-slow android lint format clean
 
 onnx: $(INSTALLED)
 	$(BIN)/python export/to_onnx.py --out out --force
@@ -16,6 +16,13 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+# Signed packages of the demo; needs Debian 12's tools and says SKIPPED with the reason where it has not got them.
+android: $(INSTALLED)
+	test -f android_demo/app/assets/detector/detector.json || { \
+		$(BIN)/python export/to_onnx.py --out out --force && \
+		$(BIN)/python export/embed.py android out/fscnn.onnx; }
+	PYTHON=$(BIN)/python android_demo/scripts/build-apk.sh out/android
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

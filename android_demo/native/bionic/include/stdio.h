@@ -1,0 +1,1 @@
+/* jni.h asks for it and uses nothing of it. */
