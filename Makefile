@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: onnx test test-slow android lint format clean
+.PHONY: onnx test test-slow android web web-test lint format clean
 
 onnx: $(INSTALLED)
 	$(BIN)/python export/to_onnx.py --out out --force
@@ -23,6 +23,21 @@ android: $(INSTALLED)
 		$(BIN)/python export/to_onnx.py --out out --force && \
 		$(BIN)/python export/embed.py android out/fscnn.onnx; }
 	PYTHON=$(BIN)/python android_demo/scripts/build-apk.sh out/android
+
+# The demo in a browser: serves it on this machine, with what it loads, all of it local.
+web: $(INSTALLED) web_demo/vendor/versions.json web_demo/detector/detector.json
+	$(BIN)/python web_demo/serve.py
+
+web-test: $(INSTALLED) web_demo/vendor/versions.json
+	$(BIN)/python -m pytest -n 0 -m "slow or not slow" tests/test_web.py
+
+web_demo/vendor/versions.json: web_demo/package-lock.json web_demo/build.mjs $(wildcard runtimes/native/*.[ch])
+	cd web_demo && ONNXRUNTIME_NODE_INSTALL=skip npm ci --ignore-scripts && npm run build
+
+web_demo/detector/detector.json: | $(INSTALLED)
+	$(BIN)/python export/to_onnx.py --out out --force
+	$(BIN)/python export/to_tflite.py --out out --force
+	$(BIN)/python export/embed.py web out/fscnn.onnx out/fscnn.tflite --force
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

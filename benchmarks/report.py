@@ -209,7 +209,7 @@ def quantized(document: Row) -> str:
             [
                 f"`{row['label']}`",
                 f"{row['bytes'] / 1024:.0f} KiB",
-                f"{row['ratio']['cpu']['estimate']:.2f}",
+                f"{row['ratio']['cpu']['estimate']:.2f}" if "ratio" in row else "",
                 " / ".join(f"{value:.2g}" for value in differences),
                 f"{close['pearson']:.4f}",
                 "{estimate:+.1f} ({low:+.1f} to {high:+.1f})".format(**shown) if shown else "",
@@ -227,6 +227,33 @@ def quantized(document: Row) -> str:
     return _table(header, rows) + f"\n\n{about} {_conditions(document)}"
 
 
+def on_device(document: Row) -> str:
+    """Renders what ``benchmarks/on_device.py``, the app or the page (``web_demo/``) measured on a device."""
+    rows = []
+    for row in document["rows"]:
+        device, times, golden = row["device"], row["ms"], row["golden"]
+        named = (device.get("manufacturer"), device["model"], device.get("chip"))
+        figures = (times["p50"], times["p90"], times["least"], row["first_run_ms"], row["load_ms"])
+        cells = [
+            " ".join(filter(None, named)),
+            row["file"],
+            f"{row['library']}, {row['runtime']}" if "runtime" in row else row["library"],
+            str(row["threads"]),
+            *("" if value is None else f"{three_digits(value)} ms" for value in figures),
+            f"{golden['max_difference']:.0e}" if golden else "",
+            "" if row["steady"] else "never steady",
+        ]
+        rows.append([cell.replace("|", "/") for cell in cells])  # a browser's name for a device is anything
+    header = ["device", "file", "runtime", "threads", "median", "p90", "least", "first run", "load"]
+    conditions = document["conditions"]
+    where = "In a browser, by the page's own clock. " if _in_browser(document) else ""
+    return _table([*header, "largest difference", ""], rows) + f"\n\n{where}{conditions['date'][:10]}."
+
+
+def _in_browser(document: Row) -> bool:
+    return bool(document["conditions"].get("protocol", {}).get("where") == "browser")
+
+
 RENDERERS: dict[str, Callable[[Row], str]] = {
     "latency": latency,
     "peers": peers,
@@ -237,6 +264,7 @@ RENDERERS: dict[str, Callable[[Row], str]] = {
     "export-cost": export_cost,
     "robustness": robustness,
     "quantized": quantized,
+    "on-device": on_device,
 }
 
 
