@@ -1,0 +1,104 @@
+import Foundation
+import SpoofAudio
+import SpoofCore
+
+/// What the screen shows.
+@MainActor
+final class ListeningModel: ObservableObject {
+    enum Phase: Equatable { case opening, ready, listening, measuring }
+
+    @Published private(set) var phase = Phase.opening
+    @Published private(set) var updates: [Update] = []
+    @Published private(set) var level = 0.0
+    @Published private(set) var line = "opening the detector"
+    @Published private(set) var resultFile: URL?
+    private var opened: OpenedDetector?
+    private var capture: Capture?
+
+    /// The last decision, or nil where there is none yet or the model has nothing to decide by.
+    var decision: Decision? { updates.last?.verdict?.decision }
+
+    func open() async {
+        do {
+            let opened = try await DeviceBenchmark.open()
+            self.opened = opened
+            let model = opened.model.manifest
+            let difference = String(format: "%.0e", opened.goldenDifference)
+            line = "\(model.model), version \(model.version), signed; golden scores within \(difference)"
+            phase = .ready
+        } catch {
+            line = error.localizedDescription
+        }
+    }
+
+    func start() async {
+        guard phase == .ready, let opened else { return }
+        guard await Microphone.isAllowed() else {
+            line = "the microphone is not allowed; Settings, Privacy, Microphone"
+            return
+        }
+        do {
+            let capture = try Capture(Microphone())
+            let listener = try Listener(capture, opened.detector, opened.model.manifest)
+            try capture.start()
+            self.capture = capture
+            updates = []
+            phase = .listening
+            Thread.detachNewThread { [weak self] in
+                let ending = ListeningModel.listen(listener) { update in
+                    Task { @MainActor in self?.show(update) }
+                } level: { power in
+                    Task { @MainActor in self?.level = power }
+                }
+                Task { @MainActor in self?.ended(ending) }
+            }
+        } catch {
+            line = error.localizedDescription
+        }
+    }
+
+    func stop() {
+        capture?.stop()
+    }
+
+    func measure() {
+        guard phase == .ready, let opened else { return }
+        phase = .measuring
+        Thread.detachNewThread { [weak self] in
+            let result = Result {
+                try DeviceBenchmark.resultFile(opened) { said in Task { @MainActor in self?.line = said } }
+            }
+            Task { @MainActor in
+                self?.phase = .ready
+                switch result {
+                case .success(let url): (self?.resultFile, self?.line) = (url, "measured; share the result")
+                case .failure(let error): self?.line = error.localizedDescription
+                }
+            }
+        }
+    }
+
+    private nonisolated static func listen(
+        _ listener: Listener, _ tell: (Update) -> Void, level: (Double) -> Void
+    ) -> String {
+        do {
+            try listener.run(level: level, tell)
+            return listener.lostFrames == 0 ? "stopped" : "stopped; \(listener.lostFrames) frames were lost"
+        } catch {
+            return error.localizedDescription
+        }
+    }
+
+    private func show(_ update: Update) {
+        updates.append(update)
+        if updates.count > 240 { updates.removeFirst() }
+    }
+
+    private func ended(_ sentence: String) {
+        capture?.stop()
+        capture = nil
+        level = 0
+        line = sentence
+        phase = .ready
+    }
+}

@@ -1,0 +1,1 @@
+#include "../../../../runtimes/native/spoof_core.h"
