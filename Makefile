@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: onnx test test-slow android web web-test lint format clean
+.PHONY: onnx test test-slow android ios web web-test lint format clean
 
 onnx: $(INSTALLED)
 	$(BIN)/python export/to_onnx.py --out out --force
@@ -23,6 +23,10 @@ android: $(INSTALLED)
 		$(BIN)/python export/to_onnx.py --out out --force && \
 		$(BIN)/python export/embed.py android out/fscnn.onnx; }
 	PYTHON=$(BIN)/python android_demo/scripts/build-apk.sh out/android
+
+# Builds and tests the Swift package with Swift on Linux; what is Apple's alone is checked as far as that goes.
+ios: $(INSTALLED)
+	PYTHON=$(abspath $(BIN))/python ios_demo/check.sh
 
 # The demo in a browser: serves it on this machine, with what it loads, all of it local.
 web: $(INSTALLED) web_demo/vendor/versions.json web_demo/detector/detector.json

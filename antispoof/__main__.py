@@ -38,6 +38,8 @@ COMMANDS = {
     "export-tflite": Command("export.to_tflite", "write a detector as a TFLite file and verify it"),
     "export-coreml": Command("export.to_coreml", "write a detector as a Core ML package and verify it"),
     "export-all": Command("export.all", "write detectors in every format and compare what came of it"),
+    "sign": Command("export.sign", "make keys, sign model files, verify signatures"),
+    "embed": Command("export.embed", "put a signed detector into an Android or iOS app or a page"),
     "lint": Command("export.lint", "say what a target will not take of a model file"),
     "mil": Command("runtimes.mil", "examine a Core ML package without a Mac"),
     "quantize-onnx": Command("quantize.onnx_int8", "quantize an exported ONNX file"),

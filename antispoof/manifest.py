@@ -2,7 +2,7 @@
 
 Written by the exporters beside every file as ``<file>.manifest.json`` and read by every runtime,
 here and in the apps. A manifest is untrusted: it is checked field by field before anything is
-believed, and its sha256 binds it to one file.
+believed, and its sha256 binds it to one file. A signature beside it (`antispoof.signature`) says whose it is.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,12 +19,14 @@ from typing import Any
 
 from antispoof.audio import SAMPLE_RATE
 from antispoof.errors import UserError, one_line
+from antispoof.signature import check_signature
 
 SCHEMA = 1
 SUFFIX = ".manifest.json"
 MAX_BYTES = 1 << 20  # a manifest is a few KiB; a file of another size is not one
 LENGTH_RULE = "tile when shorter, head when longer"
 POLARITY = "higher is bona fide"
+MAX_VERSION = 2**31 - 1  # what Java and JavaScript hold without a thought
 LLR = "natural-log likelihood ratio of bona fide against spoof"
 
 
@@ -93,7 +96,11 @@ class File:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that a runtime or an app needs to know about a model file."""
+    """All that a runtime or an app needs to know about a model file.
+
+    ``model_version`` rises with every release (0: never released), and apps refuse one below the highest that
+    they have used. ``golden_sha256`` is that of ``<file>.golden.json``. Both are set when it is signed.
+    """
 
     model: str
     config: dict[str, Any]
@@ -110,6 +117,8 @@ class Manifest:
     thresholds: tuple[Threshold, ...] = ()
     parity: Parity | None = None
     file: File | None = None
+    model_version: int = 0
+    golden_sha256: str | None = None
     schema: int = field(default=SCHEMA)
 
     def to_json(self) -> str:
@@ -119,7 +128,8 @@ class Manifest:
     def facts(self) -> str:
         """Returns what is known before the file exists, as one line of JSON to embed in it."""
         facts = asdict(self)
-        del facts["file"], facts["parity"]
+        for known_later in ("file", "parity", "model_version", "golden_sha256"):
+            del facts[known_later]
         return json.dumps(facts, sort_keys=True, separators=(",", ":"))
 
 
@@ -151,11 +161,18 @@ def describe_file(path: str | os.PathLike[str]) -> File:
     return File(path.name, total, hashlib.sha256("".join(lines).encode()).hexdigest())
 
 
-def read_manifest(path: str | os.PathLike[str]) -> Manifest:
+def read_manifest(
+    path: str | os.PathLike[str], trusted_key: str | os.PathLike[str] | None = None
+) -> Manifest:
     """Reads and checks the manifest of a model file, without looking at the file itself.
 
+    Args:
+        path: The model file.
+        trusted_key: A public key that must have signed the manifest, if any.
+
     Raises:
-        UserError: It is missing, not a manifest, of another schema, or says what cannot be.
+        UserError: It is missing, not a manifest, of another schema, or says what cannot be; or it is not
+            signed by the trusted key.
     """
     sidecar = manifest_path(path)
     try:
@@ -167,6 +184,8 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
         raise UserError(f"{sidecar}: {error.strerror}") from error
     if len(content) > MAX_BYTES:
         raise UserError(f"{sidecar}: larger than {MAX_BYTES} bytes, not a manifest")
+    if trusted_key is not None:
+        check_signature(content, sidecar, Path(trusted_key))
     return parse_manifest(content, str(sidecar))
 
 
@@ -188,6 +207,29 @@ def parse_manifest(content: bytes, source: str) -> Manifest:
     manifest = reader.manifest(facts)
     reader.check(manifest)
     return manifest
+
+
+def parse_decisions(content: str, source: str) -> tuple[Calibration | None, tuple[Threshold, ...]]:
+    """Returns the calibration and the thresholds that a checkpoint says were fitted to its scores.
+
+    Args:
+        content: A JSON object with the manifest's fields ``calibration`` and ``thresholds``.
+        source: Names it in errors.
+
+    Raises:
+        UserError: It is no such object.
+    """
+    try:
+        facts = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{source}: not JSON ({one_line(error)[:80]})") from error
+    reader = _Reader(source)
+    if not isinstance(facts, dict):
+        raise reader.fail(f"thresholds are a JSON {type(facts).__name__}")
+    calibration = reader.optional(facts, "calibration", reader.calibration)
+    if calibration and calibration.scale <= 0:
+        raise reader.fail("calibration.scale is not positive: it would turn the score's polarity round")
+    return calibration, tuple(reader.threshold(row) for row in reader.get(facts, "thresholds", list))
 
 
 class _Reader:
@@ -225,10 +267,13 @@ class _Reader:
             thresholds=tuple(self.threshold(row) for row in self.get(facts, "thresholds", list)),
             parity=self.optional(facts, "parity", self.parity),
             file=self.optional(facts, "file", self.file),
+            # Manifests of before there were signatures have neither.
+            model_version=self.get(facts, "model_version", int) if "model_version" in facts else 0,
+            golden_sha256=self.optional(facts, "golden_sha256", str, str),
         )
 
-    def optional(self, facts: Mapping[str, Any], key: str, read: Any) -> Any:
-        return None if facts.get(key) is None else read(self.get(facts, key, dict))
+    def optional(self, facts: Mapping[str, Any], key: str, read: Any, kind: type = dict) -> Any:
+        return None if facts.get(key) is None else read(self.get(facts, key, kind))
 
     def input(self, facts: Mapping[str, Any]) -> Input:
         batch = None if facts.get("batch") is None else self.get(facts, "batch", int)
@@ -286,6 +331,10 @@ class _Reader:
             raise self.fail(f"input.batch is {manifest.input.batch}")
         if manifest.calibration and manifest.calibration.scale <= 0:
             raise self.fail("calibration.scale is not positive: it would turn the score's polarity round")
+        if not 0 <= manifest.model_version <= MAX_VERSION:
+            raise self.fail(f"model_version is {manifest.model_version}")
+        if manifest.golden_sha256 is not None and not re.fullmatch("[0-9a-f]{64}", manifest.golden_sha256):
+            raise self.fail("golden_sha256 is no sha256")
 
 
 def _kind_name(kind: type | tuple[type, ...]) -> str:

@@ -22,6 +22,7 @@ def load(
     model: str | None = None,
     overrides: dict[str, Any] | None = None,
     providers: Sequence[str] | None = None,
+    trusted_key: str | os.PathLike[str] | None = None,
 ) -> Runtime:
     """Opens a model file for scoring.
 
@@ -31,10 +32,11 @@ def load(
         model: The model's name, for a checkpoint that does not tell.
         overrides: The model's configuration, likewise.
         providers: Execution providers of ONNX Runtime; the CPU's by default.
+        trusted_key: A public key (``KEY.pem.pub`` of export/sign.py); nothing is opened that it did not sign.
 
     Raises:
-        UserError: The file is missing or damaged, does not match its manifest, or its runtime is
-            not installed.
+        UserError: The file is missing or damaged, does not match its manifest, is not signed by the trusted
+            key, or its runtime is not installed.
     """
     path = Path(path)
     if not path.exists():
@@ -46,9 +48,13 @@ def load(
         raise UserError(f"{path}: its manifest says which model it is; --model is for checkpoints")
     if row.name != "onnx" and providers:
         raise UserError(f"{path}: execution providers belong to ONNX Runtime, not to {row.name} files")
+    if row.name == "torch" and trusted_key:
+        raise UserError(f"{path}: a checkpoint has no manifest to sign; --trusted-key is for exported files")
     module = importlib.import_module(row.runtime)
     if row.name == "torch":
         return module.open_runtime(path, threads=threads, model=model, overrides=overrides or {})
+    key = Path(trusted_key) if trusted_key else None
     if row.name == "onnx":
-        return module.open_runtime(path, threads=threads, providers=providers or ("CPUExecutionProvider",))
-    return module.open_runtime(path, threads=threads)
+        chosen = providers or ("CPUExecutionProvider",)
+        return module.open_runtime(path, threads=threads, trusted_key=key, providers=chosen)
+    return module.open_runtime(path, threads=threads, trusted_key=key)

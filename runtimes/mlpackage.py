@@ -21,9 +21,9 @@ from runtimes.ml_program.runtime import MilRuntime
 FORMAT = "coreml"
 
 
-def open_runtime(path: Path, *, threads: int) -> Runtime:
+def open_runtime(path: Path, *, threads: int, trusted_key: Path | None) -> Runtime:
     """Opens a package after its manifest was read and found to be its own."""
-    manifest = read_manifest(path)
+    manifest = read_manifest(path, trusted_key)
     check_file(manifest, path)
     if manifest.format != FORMAT:
         raise UserError(f"{path}: its manifest is that of a {manifest.format} file")

@@ -61,9 +61,11 @@ def open_session(
         raise UserError(f"not an ONNX model that onnxruntime can run ({one_line(error)[:160]})") from error
 
 
-def open_runtime(path: Path, *, threads: int, providers: Sequence[str]) -> OrtRuntime:
+def open_runtime(
+    path: Path, *, threads: int, trusted_key: Path | None, providers: Sequence[str]
+) -> OrtRuntime:
     """Opens an ONNX file after its manifest was read and found to be its own."""
-    manifest = read_manifest(path)
+    manifest = read_manifest(path, trusted_key)
     content = path.read_bytes()
     check_file(manifest, path, content)
     if manifest.format != "onnx":

@@ -54,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, default=Path("-"), metavar="FILE", help="default: standard output")
     p.add_argument("--threshold", metavar="NAME", help="operating point to decide at (default: the first)")
     p.add_argument("--model", metavar="NAME", help="which network, for a checkpoint that does not tell")
+    p.add_argument("--trusted-key", type=Path, metavar="FILE", help="open only what this key has signed")
     p.add_argument("--threads", type=int, default=1, metavar="N", help="threads within one run (default 1)")
     p.add_argument("--workers", type=int, default=1, metavar="N", help="files scored at a time (default 1)")
     p.add_argument("--force", action="store_true", help="replace OUT, and an OUT.partial of other conditions")
@@ -192,7 +193,7 @@ def main(argv: list[str] | None = None) -> int:
         clips = protocol_clips(args.paths, args.protocol, args.protocol_format, args.split)
     else:
         clips = find_clips(args.paths)
-    runtime = load(args.model_file, threads=args.threads, model=args.model)
+    runtime = load(args.model_file, threads=args.threads, model=args.model, trusted_key=args.trusted_key)
     table = table_of(runtime.manifest, args.threshold)
     if point := table.threshold:
         print(f"decision: {BONAFIDE} from a score of {point.score:g} up ({point.name})", file=sys.stderr)

@@ -65,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--no-gate", action="store_true", help="take everything for speech")
     p.add_argument("--fast", action="store_true", help="of two halves: near scores at the least cost")
     p.add_argument("--model", metavar="NAME", help="which network, for a checkpoint that does not tell")
+    p.add_argument("--trusted-key", type=Path, metavar="FILE", help="open only what this key has signed")
     p.add_argument("--threads", type=int, default=1, metavar="N", help="threads within one run (default 1)")
     return p
 
@@ -219,7 +220,12 @@ def main(argv: list[str] | None = None) -> int:
     if not 0.01 <= args.hop <= 3600:
         raise UserError(f"--hop is {args.hop:g} s; 0.01 to 3600 s are possible")
     model = open_stream_model(
-        args.model_file, args.hop, fast=args.fast, threads=args.threads, network=args.model
+        args.model_file,
+        args.hop,
+        fast=args.fast,
+        threads=args.threads,
+        network=args.model,
+        trusted_key=args.trusted_key,
     )
     rules = rules_of(model.manifest, args.threshold, args.smoothing)
     with open_microphone(args.device) if args.microphone else open_recording(args.wav) as source:

@@ -25,7 +25,13 @@ class StreamModel:
 
 
 def open_stream_model(
-    path: Path, hop_seconds: float, *, fast: bool, threads: int, network: str | None
+    path: Path,
+    hop_seconds: float,
+    *,
+    fast: bool,
+    threads: int,
+    network: str | None,
+    trusted_key: Path | None = None,
 ) -> StreamModel:
     """Opens a model file, or a model in two halves where its name ends in ``.cached.json``.
 
@@ -35,6 +41,7 @@ def open_stream_model(
         fast: Of two halves, whether the columns at the edges stay as they were.
         threads: How many one run may use.
         network: The model's name, for a checkpoint that does not tell.
+        trusted_key: A public key that must have signed the file; models in two halves are not signed.
 
     Raises:
         UserError: As `runtimes.load` or `runtimes.cached.open_cached`, or an argument belongs to the other.
@@ -42,10 +49,12 @@ def open_stream_model(
     if path.name.endswith(SUFFIX):
         if network:
             raise UserError(f"--model is for checkpoints; a *{SUFFIX} says which model it is")
+        if trusted_key:
+            raise UserError(f"{path}: models in two halves are not signed; --trusted-key is for whole ones")
         return _in_halves(path, hop_seconds, fast, threads)
     if fast:
         raise UserError(f"--fast is for models exported in two halves (*{SUFFIX}, export/to_onnx_cached.py)")
-    runtime = load(path, threads=threads, model=network)
+    runtime = load(path, threads=threads, model=network, trusted_key=trusted_key)
 
     def score(event: Event) -> float:
         assert event.window is not None

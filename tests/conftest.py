@@ -6,11 +6,14 @@ import os
 import signal
 from pathlib import Path
 
+import onnx
 import pytest
 import soundfile
 import torch
+from onnx import TensorProto, helper
 
 from antispoof.audio import SAMPLE_RATE
+from antispoof.manifest import Input, Manifest, Output, describe_file, manifest_path
 from antispoof.memory import keep_freed_memory
 from antispoof.speechlike import speech_like
 from export import to_onnx
@@ -43,6 +46,37 @@ def exported_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
     assert to_onnx.main(["--model", "aasist-l", "--checkpoint", "random", "--out", str(folder)]) == 0
     return folder / "aasist-l.onnx"
+
+
+@pytest.fixture(scope="session")
+def loudness_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX file that scores a second by its mean amplitude: for tests that are not about detecting."""
+    path = tmp_path_factory.mktemp("loudness") / "loudness.onnx"
+    waveform = helper.make_tensor_value_info("waveform", TensorProto.FLOAT, [1, SAMPLE_RATE])
+    score = helper.make_tensor_value_info("score", TensorProto.FLOAT, [1])
+    nodes = [
+        helper.make_node("Abs", ["waveform"], ["amplitude"]),
+        helper.make_node("ReduceMean", ["amplitude", "axis"], ["score"], keepdims=0),
+    ]
+    axis = helper.make_tensor("axis", TensorProto.INT64, [1], [1])
+    graph = helper.make_graph(nodes, "loudness", [waveform], [score], [axis])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    manifest = Manifest(
+        model="loudness",
+        config={},
+        weights_sha256="",
+        weights="none",
+        format="onnx",
+        precision="float32",
+        recipe="none",
+        input=Input("waveform", 1, SAMPLE_RATE),
+        output=Output("score"),
+        licence="MIT",
+        tools={},
+        file=describe_file(path),
+    )
+    manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
+    return path
 
 
 @pytest.fixture(scope="session")
