@@ -37,12 +37,14 @@ from antispoof.speechlike import speech_like_batch
 from export.bisection import ScoresDiffer, Trial, naming_culprit
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
 from runtimes import load
+from runtimes.base import Runtime
 from runtimes.compare import Comparison, compare
 from runtimes.eager import EagerRuntime
 
 PARITY_CLIPS = 8
 # Writes the frozen graph, with the manifest's facts inside, to a path that does not exist yet.
 Converter = Callable[[ScoreGraph, Manifest, Path], None]
+Witness = Callable[[Path], Runtime]  # opens a finished file in another way
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Exported:
     path: Path
     manifest: Manifest
     comparison: Comparison
+    witnessed: Comparison | None = None  # by a second runtime, where there is one
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -129,6 +132,7 @@ def export(
     audio: Path | None = None,
     force: bool = False,
     trial: Trial | None = None,
+    witness: Witness | None = None,
 ) -> Exported:
     """Converts a detector, verifies the file and puts it and its manifest into ``out``.
 
@@ -159,6 +163,10 @@ def export(
             comparison = compare(reference, load(path), clips)
             if not comparison.within(tolerance):
                 raise ScoresDiffer(_difference(target, comparison, clips_name, tolerance), comparison.worst)
+            witnessed = compare(reference, witness(path), clips) if witness else None
+            if witnessed and not witnessed.within(tolerance):
+                said = _difference(target, witnessed, clips_name, tolerance)
+                raise ScoresDiffer(f"turned back into ONNX, {said}", witnessed.worst)
         parity = Parity(
             "PyTorch, eager, float32", len(clips), clips_name, comparison.max_difference, tolerance
         )
@@ -169,7 +177,7 @@ def export(
         if target.is_dir():
             target.rename(folder / "replaced")  # a folder cannot be renamed onto another
         path.replace(target)
-    return Exported(target, manifest, comparison)
+    return Exported(target, manifest, comparison, witnessed)
 
 
 def _difference(target: Path, comparison: Comparison, clips_name: str, tolerance: float) -> str:
@@ -212,6 +220,8 @@ def describe(weights: Weights, row: Format, *, batch: int | None, precision: str
         output=Output(OUTPUT_NAME),
         licence=weights.licence,
         tools=tool_versions("antispoof", "torch", *_converter_packages(row)),
+        calibration=weights.calibration,
+        thresholds=weights.thresholds,
     )
 
 

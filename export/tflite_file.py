@@ -25,10 +25,8 @@ from antispoof.native_log import silent_stderr
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
 from export.litert_lowering import elu_as_one_operation
 from runtimes.litert import open_interpreter
+from runtimes.tflite_bytes import METADATA_KEY, embedded, packed, schema, unpacked
 
-METADATA_KEY = "antispoof"
-FILE_IDENTIFIER = b"TFL3"
-ALIGNMENT = 16  # bytes, of every constant, as the format's schema asks
 MAX_JOINED = 5  # tensors that XNNPACK concatenates in one operation
 
 
@@ -53,7 +51,7 @@ def run_part(part: nn.Module, inputs: tuple[Tensor, ...]) -> list[np.ndarray]:
         return part
 
     model = _model(frozen, inputs)
-    run = open_interpreter(_packed(model), threads=1).get_signature_runner()
+    run = open_interpreter(packed(model), threads=1).get_signature_runner()
     outputs = run(**{f"args_{index}": x.numpy() for index, x in enumerate(inputs)})
     return [outputs[f"output_{index}"] for index in range(len(outputs))]
 
@@ -70,22 +68,15 @@ def _model(network: Callable[[], nn.Module], example: tuple[Tensor, ...]) -> Any
         litert_torch.config.show_progress = False
         with lowering(format_named("tflite").lowering), elu_as_one_operation():
             content = litert_torch.convert(network().eval(), example).model_content()
-    schema = _schema()
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(bytearray(content), 0))
+    model = unpacked(content)
     _split_joins(model)
     return model
-
-
-def _schema() -> Any:
-    from ai_edge_litert import schema_py_generated
-
-    return schema_py_generated
 
 
 def _split_joins(model: Any) -> None:
     """Joins in steps what is joined at once of more tensors than XNNPACK takes, as many tiles of time are."""
     (graph,) = model.subgraphs
-    join = _schema().BuiltinOperator.CONCATENATION
+    join = schema().BuiltinOperator.CONCATENATION
     operators = []
     for node in graph.operators:
         while model.operatorCodes[node.opcodeIndex].builtinCode == join and len(node.inputs) > MAX_JOINED:
@@ -151,53 +142,11 @@ def _drop_empty_buffers(model: Any) -> None:
 
 def embed(model: Any, manifest: Manifest) -> bytes:
     """Returns the file's bytes with the manifest's facts inside, as metadata called `METADATA_KEY`."""
-    schema = _schema()
-    facts, entry = schema.BufferT(), schema.MetadataT()
-    facts.data = np.frombuffer(manifest.facts().encode(), np.uint8)
-    entry.name, entry.buffer = METADATA_KEY, len(model.buffers)
-    model.buffers.append(facts)
-    model.metadata.append(entry)
-    return _packed(model)
-
-
-def _packed(model: Any) -> bytes:
-    """Returns the bytes of a model, constants aligned and vectors of equal content stored once."""
-    import flatbuffers
-
-    schema = _schema()
-
-    class Builder(flatbuffers.Builder):
-        shared: dict[tuple[str, bytes], int]
-
-        def CreateNumpyVector(self, x: np.ndarray) -> int:
-            content = (x.dtype.str, x.tobytes())
-            if content not in self.shared:
-                self.shared[content] = super().CreateNumpyVector(x)
-            return self.shared[content]
-
-    class Constant(schema.BufferT):  # type: ignore[name-defined]
-        # The schema's own Python code forgets the alignment that the schema asks for.
-        def Pack(self, builder: Any) -> int:
-            content = b"" if self.data is None else bytes(self.data)
-            builder.StartVector(1, len(content), ALIGNMENT)
-            builder.head -= len(content)
-            builder.Bytes[builder.head : builder.head + len(content)] = content
-            data = builder.EndVector()
-            schema.BufferStart(builder)
-            if content:
-                schema.BufferAddData(builder, data)
-            return schema.BufferEnd(builder)
-
-    for buffer in model.buffers:
-        buffer.__class__ = Constant
-    builder = Builder(1 << 20)
-    builder.shared = {}
-    builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
-    return bytes(builder.Output())
+    return embedded(model, manifest.facts())
 
 
 def operations(model: Any) -> Counter[str]:
     """Returns how many operations of each type the network has."""
-    names = {code: name for name, code in vars(_schema().BuiltinOperator).items() if isinstance(code, int)}
+    names = {code: name for name, code in vars(schema().BuiltinOperator).items() if isinstance(code, int)}
     codes = [names[code.builtinCode] for code in model.operatorCodes]
     return Counter(codes[node.opcodeIndex] for node in model.subgraphs[0].operators)

@@ -5,7 +5,9 @@
     python export/to_tflite.py --checkpoint my.pth --verify-audio clips/
 
 Writes NAME.tflite and NAME.tflite.manifest.json, for one clip a run. Exit code 1, and nothing
-written, where the scores of the file, run by LiteRT with XNNPACK, are not those of PyTorch.
+written, where the scores of the file, run by LiteRT with XNNPACK, are not those of PyTorch. Where tf2onnx
+and TensorFlow are installed (pip install 'antispoof[witness]'), the file is also turned back into ONNX and
+has to score right there.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any
 from antispoof.errors import run
 from antispoof.formats import format_named
 from antispoof.manifest import Manifest
-from export import tflite_file
+from export import tflite_file, witness
 from export.graph import ScoreGraph
 from export.pipeline import add_arguments, export, print_table, take_weights
 from runtimes.litert import partitions
@@ -51,11 +53,14 @@ def main(argv: list[str] | None = None) -> int:
         audio=args.verify_audio,
         force=args.force,
         trial=tflite_file.run_part if args.bisect else None,
+        witness=witness.turned_back if witness.is_available() else None,
     )
     rows = {
         "operations": f"{sum(counted.values())} ({len(counted)} kinds)",
         "XNNPACK": partitions(exported.path).sentence(),
     }
+    if exported.witnessed:
+        rows["turned back"] = f"{exported.witnessed.max_difference:.1e} at most, by tf2onnx and ONNX Runtime"
     print_table(exported, rows)
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,20 +19,29 @@ DELEGATE = "DELEGATE"  # what the interpreter calls a piece of the graph that XN
 
 
 class LitertRuntime(Runtime):
-    """Scores with a LiteRT interpreter."""
+    """Scores with a LiteRT interpreter, each thread with its own, since none serves two at a time."""
 
-    def __init__(self, interpreter: Any, path: Path, manifest: Manifest) -> None:
-        self.interpreter = interpreter
+    def __init__(self, content: bytes, threads: int, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
         self.input = manifest.input
-        self.input_index = interpreter.get_input_details()[0]["index"]
-        self.output_index = interpreter.get_output_details()[0]["index"]
+        self._content, self._threads = content, threads
+        self._opening, self._local = threading.Lock(), threading.local()
+        self.own_interpreter()  # complains here rather than at the first score
+
+    def own_interpreter(self) -> Any:
+        """Returns this thread's interpreter."""
+        if not hasattr(self._local, "interpreter"):
+            with self._opening:  # it turns the whole process's stderr off for a moment
+                self._local.interpreter = open_interpreter(self._content, threads=self._threads)
+        return self._local.interpreter
 
     def _run(self, waveforms: np.ndarray) -> np.ndarray:
-        self.interpreter.set_tensor(self.input_index, waveforms)
-        self.interpreter.invoke()
-        return self.interpreter.get_tensor(self.output_index)
+        interpreter = self.own_interpreter()
+        (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
+        interpreter.set_tensor(given["index"], waveforms)
+        interpreter.invoke()
+        return interpreter.get_tensor(made["index"])
 
 
 def open_interpreter(content: bytes, *, threads: int) -> Any:
@@ -56,19 +66,19 @@ def open_interpreter(content: bytes, *, threads: int) -> Any:
     return interpreter
 
 
-def open_runtime(path: Path, *, threads: int) -> LitertRuntime:
+def open_runtime(path: Path, *, threads: int, trusted_key: Path | None) -> LitertRuntime:
     """Opens a TFLite file after its manifest was read and found to be its own."""
-    manifest = read_manifest(path)
+    manifest = read_manifest(path, trusted_key)
     content = path.read_bytes()
     check_file(manifest, path, content)
     if manifest.format != "tflite":
         raise UserError(f"{path}: its manifest is that of a {manifest.format} file")
     try:
-        interpreter = open_interpreter(content, threads=threads)
+        runtime = LitertRuntime(content, threads, path, manifest)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    _check_signature(interpreter, manifest, path)
-    return LitertRuntime(interpreter, path, manifest)
+    _check_signature(runtime.own_interpreter(), manifest, path)
+    return runtime
 
 
 def _check_signature(interpreter: Any, manifest: Manifest, path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from antispoof.scan import current_scan_form
 from antispoof.speechlike import speech_like_batch
 from export import tflite_file, to_tflite
 from export.graph import ScoreGraph
-from runtimes import litert, load
+from runtimes import litert, load, tflite_bytes
 from runtimes.base import Runtime
 from runtimes.eager import EagerRuntime
 
@@ -126,7 +127,7 @@ def test_constants_are_aligned(exported: Path) -> None:
     tables = [model.Buffers(i)._tab for i in range(model.BuffersLength())]
     starts = [table.Vector(field) for table in tables if (field := table.Offset(4))]
     assert len(starts) > 100
-    assert not [start for start in starts if start % tflite_file.ALIGNMENT]
+    assert not [start for start in starts if start % tflite_bytes.ALIGNMENT]
 
 
 def test_the_file_knows_what_its_manifest_knows(exported: Path) -> None:
@@ -134,7 +135,7 @@ def test_the_file_knows_what_its_manifest_knows(exported: Path) -> None:
     (entry,) = (x for x in model.metadata if x.name.decode() == tflite_file.METADATA_KEY)
     embedded = json.loads(bytes(model.buffers[entry.buffer].data))
     beside = json.loads(manifest_path(exported).read_text())
-    del beside["file"], beside["parity"]
+    del beside["file"], beside["parity"], beside["model_version"], beside["golden_sha256"]
     assert embedded == beside
     assert beside["tools"]["litert-torch"]
 
@@ -254,6 +255,13 @@ def test_a_damaged_file_with_an_honest_manifest_gets_one_line(
         load(path)
     assert "\n" not in str(error.value)
     assert capfd.readouterr().err == ""
+
+
+def test_several_threads_score_with_one_runtime(runtime: Runtime) -> None:
+    clips = speech_like_batch(6)
+    with ThreadPoolExecutor(3) as pool:
+        at_once = list(pool.map(lambda clip: float(runtime.score(clip[None])[0]), clips))
+    assert at_once == runtime.score(clips).tolist()
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
