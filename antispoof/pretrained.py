@@ -14,6 +14,7 @@ import torch
 
 from antispoof.checkpoint import load_model, load_weights, read_checkpoint
 from antispoof.errors import UserError
+from antispoof.manifest import Calibration, Threshold, parse_decisions
 from antispoof.models import Detector, create_model
 from antispoof.models.layers.wavlm_pretrained import without_pretrained
 
@@ -55,6 +56,8 @@ class Weights:
     detector: Detector
     source: str
     licence: str
+    calibration: Calibration | None = None  # fitted to these weights' scores in float32, as are these
+    thresholds: tuple[Threshold, ...] = ()
 
 
 def bundled_path(model: str) -> Path | None:
@@ -79,8 +82,9 @@ def load_pretrained(checkpoint: str | None = None, model: str | None = None, **o
     """
     if checkpoint not in (None, "official", "random"):
         detector = load_model(checkpoint, model, **overrides)
-        licence = read_checkpoint(checkpoint).metadata.get("licence", "not stated")
-        return Weights(detector, Path(checkpoint).name, licence)
+        metadata = read_checkpoint(checkpoint).metadata
+        licence = metadata.get("licence", "not stated")
+        return Weights(detector, Path(checkpoint).name, licence, *_decisions(metadata, str(checkpoint)))
     model = model or DEFAULT_MODEL
     if checkpoint == "random":
         torch.manual_seed(RANDOM_SEED)
@@ -103,7 +107,13 @@ def load_pretrained(checkpoint: str | None = None, model: str | None = None, **o
         )
     content = read_checkpoint(path)
     load_weights(detector, content)
-    return Weights(detector, f"bundled {path.name}", content.metadata.get("licence", "MIT"))
+    licence = content.metadata.get("licence", "MIT")
+    return Weights(detector, f"bundled {path.name}", licence, *_decisions(content.metadata, path.name))
+
+
+def _decisions(metadata: dict[str, str], source: str) -> tuple[Calibration | None, tuple[Threshold, ...]]:
+    """Returns what train/card.py fitted to the weights' scores, if it did."""
+    return parse_decisions(metadata["decisions"], source) if "decisions" in metadata else (None, ())
 
 
 def cache_folder() -> Path:

@@ -40,14 +40,12 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 WEB = REPOSITORY / "web_demo"
 GOLDEN = REPOSITORY / "tests" / "golden"
 GOLDEN_TOLERANCE = 1e-4  # of golden scores, in float32; promised
-# Scores of ONNX Runtime Web beside those of the same file on x86. It takes a mean by adding up 60,000 numbers
-# in a row: of 28 clips one was 1.1e-4 away, and up to 2e-3 where a telephone's band leaves half of them at
-# the floor of the spectrum.
-WEB_TOLERANCE = {SAMPLE_RATE: 2e-4, 44_100: 2e-4, 48_000: 2e-4, 8_000: 5e-3}
+# Of every window's score beside ONNX Runtime's on x86, at every rate of the microphone; promised.
+WEB_TOLERANCE = dict.fromkeys((SAMPLE_RATE, 44_100, 48_000, 8_000), 1e-4)
 RESAMPLED_TOLERANCE = 1e-3  # of scores of resampled audio, beside soxr's; promised
-# Where integers follow a spectrum in float, a rounding there is a step of its integers: 0.02 % of them take
-# one, and scores of +-5 moved by up to 0.064 between x86 and WebAssembly, on 28 clips.
-MIXED_TOLERANCE = 0.15
+# Where integers follow a spectrum in float, a rounding there is a step of its integers: a few take one, and
+# scores of +-5 moved by up to 0.016 between x86 and WebAssembly, on 28 clips.
+MIXED_TOLERANCE = 0.05
 # Clips that the bundled detector is right about by more than 1.5, of the training and dev splits.
 CLIPS = {
     "genuine": ("asvspoof/dev/LA_D_3742070.flac", "asvspoof/train/LA_T_8490726.flac"),

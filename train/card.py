@@ -4,8 +4,9 @@
         --licence CC-BY-4.0 --notes train/configs/aasist-l.notes.md
 
 The card (the same name, ending in .md) says what the weights were trained on, how, and how well they do on
-the splits dev and test of the list, as recorded and degraded. --notes is the part that no measurement can
-write: what the model is for, and what it is bad at.
+the splits dev and test of the list, as recorded and degraded. Calibration and thresholds, fitted on dev, go
+into the weights' file, and from there into what is exported of it. --notes is the part that no measurement
+can write: what the model is for, and what it is bad at.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,10 @@ from antispoof.errors import UserError, one_line, run
 from antispoof.memory import keep_freed_memory
 from antispoof.metrics import AttackEer
 from antispoof.models import Detector
+from antispoof.thresholds import fit_decisions
 from train.dataset import decode, read_rows
 from train.evaluation import CLEAN, CONDITIONS, Figure, measure
+from train.scoring import score_clips, split_by_class
 from train.states import write_text
 
 
@@ -47,10 +51,14 @@ def main(argv: list[str] | None = None) -> int:
     step = read_checkpoint(source).metadata["step"]
     model = load_model(source)
     keep_freed_memory()
-    figures, attacks = _measure_all(model, args.audio, args.protocol or args.audio / "manifest.tsv")
+    protocol = args.protocol or args.audio / "manifest.tsv"
+    figures, attacks = _measure_all(model, args.audio, protocol)
+    decisions = _fit_decisions(model, args.audio, protocol)
     seed = facts["recipe"]["schedule"]["seed"]
     data = "; ".join(sorted({row["dataset"] for row in facts["data"]}))
-    save_checkpoint(model, args.out, licence=args.licence, data=data, step=step, seed=str(seed))
+    save_checkpoint(
+        model, args.out, licence=args.licence, data=data, step=step, seed=str(seed), decisions=decisions
+    )
     text = write_card(model, facts, int(step), args.licence, notes, figures, attacks)
     write_text(card, text)
     for figure in figures:
@@ -104,6 +112,20 @@ def _measure_all(
             if condition == CLEAN:
                 attacks[split] = by_dataset
     return figures, attacks
+
+
+def _fit_decisions(model: Detector, audio: Path, protocol: Path) -> str:
+    """Returns calibration and thresholds, fitted to the scores of dev, as JSON for the checkpoint."""
+    rows = [row for row in read_rows(protocol, audio) if row.split == "dev" and row.label != NOISE]
+    bonafide, spoof = split_by_class(score_clips(model, decode(rows, iter)), rows)
+    corpora = ", ".join(sorted({row.dataset for row in rows}))
+    trials = f"{len(bonafide)} bona fide and {len(spoof)} spoofed trials of {corpora}, float32"
+    fitted = fit_decisions(bonafide, spoof, trials)
+    facts = {
+        "calibration": asdict(fitted.calibration),
+        "thresholds": [asdict(threshold) for threshold in fitted.thresholds],
+    }
+    return json.dumps(facts, sort_keys=True)
 
 
 def _percent(figure: Figure) -> str:

@@ -31,6 +31,7 @@ FLOOR = 1e-5  # of the mean power: where the log spectrum ends
 SILENCE = 1e-5  # RMS of the waveform below which it is no longer made louder, -100 dBFS
 NEIGHBOURS = 17  # bins of the moving average, 530 Hz
 LOG_SCALE, FINE_SCALE = 1 / 3, 2.0  # bring both maps to about unit variance on speech
+MEAN_STEP = 200  # samples that are added in a row
 LEAST_VARIANCE = 1e-4
 # Stride (frequency, time) of each convolution; there are as many channel numbers in the configuration.
 STRIDES = ((2, 2), (2, 1), (2, 2), (1, 1), (2, 2), (1, 1), (2, 1), (1, 1))
@@ -54,15 +55,32 @@ class FineSpectrum(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Returns ``(batch, 2, bins, frames)`` for ``waveform (batch, samples)``."""
-        waveform = waveform - waveform.mean(dim=1, keepdim=True)
-        level = waveform.square().mean(dim=1, keepdim=True).sqrt() + SILENCE
+        waveform = waveform - _mean(waveform)
+        level = _mean(waveform.square()).sqrt() + SILENCE
         power = self.power(waveform / level)
-        log = torch.log(power / power.mean(dim=(2, 3), keepdim=True).clamp(min=FLOOR) + FLOOR)
+        log = torch.log(power / _mean_of_map(power).clamp(min=FLOOR) + FLOOR)
         around = F.avg_pool2d(
             log, (NEIGHBOURS, 1), stride=1, padding=(NEIGHBOURS // 2, 0), count_include_pad=False
         )
-        colour = (log - log.mean(dim=(2, 3), keepdim=True)) * LOG_SCALE
+        colour = (log - _mean_of_map(log)) * LOG_SCALE
         return torch.cat([colour, (log - around) * FINE_SCALE], dim=1)
+
+
+# Means in two steps: runtimes that add tens of thousands of float32 numbers in a row, as ONNX Runtime does in
+# a browser, are off by so much that integers behind them flip.
+
+
+def _mean(waveform: Tensor) -> Tensor:
+    """Returns the mean ``(batch, 1)`` of ``waveform (batch, samples)``."""
+    samples = waveform.shape[1]
+    if missing := -samples % MEAN_STEP:
+        waveform = F.pad(waveform, (0, missing))
+    return waveform.unflatten(1, (-1, MEAN_STEP)).sum(dim=2).sum(dim=1, keepdim=True) / samples
+
+
+def _mean_of_map(x: Tensor) -> Tensor:
+    """Returns the mean ``(batch, 1, 1, 1)`` of ``x (batch, 1, bins, frames)``."""
+    return x.mean(dim=3, keepdim=True).mean(dim=2, keepdim=True)
 
 
 class ConvNorm(nn.Module):
