@@ -100,7 +100,10 @@ function parseListing(bytes) {
   const facts = parseJson(bytes);
   if (facts?.schema !== SCHEMA || !Array.isArray(facts.files)) return null;
   const isPlain = (file) => typeof file === "string" && /^[\w][\w.+-]{0,199}$/.test(file) && !file.includes("..");
-  return facts.files.length > 0 && facts.files.length <= MAX_FILES && facts.files.every(isPlain) ? facts.files : null;
+  if (!facts.files.length || facts.files.length > MAX_FILES || !facts.files.every(isPlain)) return null;
+  // It has no signature of its own: only the bytes that embed writes are taken.
+  const exact = `{"schema": ${SCHEMA}, "files": [${facts.files.map((file) => `"${file}"`).join(", ")}]}\n`;
+  return new TextDecoder("latin1").decode(bytes) === exact ? facts.files : null;
 }
 
 function parseGolden(bytes, samples) {

@@ -11,7 +11,7 @@ const SIGNATURE_BYTES = 64;
 /** Returns the raw public key in the one line of base64 that trusted-key.pub holds. */
 export function parseKey(bytes, name) {
   const text = new TextDecoder("latin1").decode(bytes);
-  if (!/^[A-Za-z0-9+/]{43}=\n?$/.test(text)) throw new Problem(`${name} is not a public key; put the detector in place again.`);
+  if (!/^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=\n$/.test(text)) throw new Problem(`${name} is not a public key; put the detector in place again.`);
   return Uint8Array.from(atob(text.trim()), (character) => character.charCodeAt(0));
 }
 

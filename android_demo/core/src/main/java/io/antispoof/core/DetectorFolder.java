@@ -7,6 +7,7 @@ import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
+import java.util.Arrays;
 import java.util.List;
 
 /**
@@ -60,10 +61,12 @@ public final class DetectorFolder {
     }
 
     private String choose() throws Refusal {
-        Fields index = Fields.parse(read(INDEX, MAX_SMALL_BYTES), INDEX);
+        byte[] content = read(INDEX, MAX_SMALL_BYTES);
+        Fields index = Fields.parse(content, INDEX);
         index.integer("schema", 1, 1);
         List<?> names = index.list("files");
         String chosen = null;
+        StringBuilder text = new StringBuilder();
         for (Object name : names) {
             if (!(name instanceof String) || !isPlain((String) name)) {
                 throw index.wrong("files", "holds something that is not a plain file name");
@@ -71,6 +74,12 @@ public final class DetectorFolder {
             if (chosen == null && ((String) name).endsWith(SUFFIX)) {
                 chosen = (String) name;
             }
+            text.append(text.length() == 0 ? "" : ", ").append('"').append(name).append('"');
+        }
+        // The list has no signature of its own: only the bytes that embed writes are taken.
+        String exact = "{\"schema\": 1, \"files\": [" + text + "]}\n";
+        if (!Arrays.equals(content, exact.getBytes(StandardCharsets.UTF_8))) {
+            throw new Refusal(INDEX + " is not as it was written; embed the detector again");
         }
         if (chosen == null) {
             throw new Refusal(INDEX + " lists no " + SUFFIX + " file, which is what this app runs; embed one");
@@ -101,14 +110,13 @@ public final class DetectorFolder {
     /** Reads one line of base64 for 32 bytes; java.util's decoder is not in Android 7. */
     static byte[] decodeKey(String line) throws Refusal {
         Refusal refusal = new Refusal(KEY + " is not the base64 of a public key; embed the detector again");
-        String text = line.endsWith("\n") ? line.substring(0, line.length() - 1) : line;
-        if (text.length() != 44 || text.charAt(43) != '=') {
+        if (line.length() != 45 || !line.endsWith("=\n")) {
             throw refusal;
         }
         byte[] key = new byte[Ed25519.KEY_BYTES];
         int bits = 0;
         for (int i = 0; i < 43; i++) {
-            int digit = BASE64.indexOf(text.charAt(i));
+            int digit = BASE64.indexOf(line.charAt(i));
             if (digit < 0) {
                 throw refusal;
             }
