@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from pathlib import Path
@@ -14,7 +15,11 @@ from hypothesis import strategies as st
 
 from antispoof.checkpoint import load_model, read_checkpoint, save_checkpoint, weights_hash
 from antispoof.errors import UserError
+from antispoof.formats import format_named
+from antispoof.manifest import Calibration, Threshold
 from antispoof.models import Detector, create_model
+from antispoof.pretrained import load_pretrained
+from export.pipeline import describe
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +171,38 @@ def test_damaged_files_are_read_or_refused_and_never_crash(
         assert "\n" not in str(error)  # noqa: PT017 - the other outcome is as good
     else:
         assert all(torch.isfinite(value).all() for value in tensors.values() if value.is_floating_point())
+
+
+# ---- what weights know of decisions
+
+DECISIONS = {
+    "calibration": {"scale": 2.0, "offset": -0.5, "data": "dev"},
+    "thresholds": [{"name": "eer", "score": 0.25, "data": "dev"}],
+}
+
+
+def test_thresholds_travel_from_weights_to_what_is_exported(tmp_path: Path) -> None:
+    save_checkpoint(create_model("fscnn"), tmp_path / "mine.safetensors", decisions=json.dumps(DECISIONS))
+    weights = load_pretrained(str(tmp_path / "mine.safetensors"))
+    manifest = describe(weights, format_named("onnx"), batch=1, precision="float32", recipe="none")
+    assert manifest.calibration == Calibration(2.0, -0.5, "dev")
+    assert manifest.thresholds == (Threshold("eer", 0.25, "dev"),)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "nothing",
+        "[]",
+        "{}",
+        json.dumps(DECISIONS | {"thresholds": [1]}),
+        json.dumps(DECISIONS | {"calibration": {"scale": -1, "offset": 0, "data": ""}}),
+        json.dumps(DECISIONS).replace("0.25", "1e999"),
+        "[" * 100_000,
+    ],
+)
+def test_damaged_thresholds_get_one_line(damage: str, tmp_path: Path) -> None:
+    save_checkpoint(create_model("fscnn"), tmp_path / "mine.safetensors", decisions=damage)
+    with pytest.raises(UserError) as caught:
+        load_pretrained(str(tmp_path / "mine.safetensors"))
+    assert "\n" not in str(caught.value)

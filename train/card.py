@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -56,9 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     decisions = _fit_decisions(model, args.audio, protocol)
     seed = facts["recipe"]["schedule"]["seed"]
     data = "; ".join(sorted({row["dataset"] for row in facts["data"]}))
-    save_checkpoint(
-        model, args.out, licence=args.licence, data=data, step=step, seed=str(seed), decisions=decisions
-    )
+    save_checkpoint(model, args.out, licence=args.licence, data=data, step=step, seed=str(seed), **decisions)
     text = write_card(model, facts, int(step), args.licence, notes, figures, attacks)
     write_text(card, text)
     for figure in figures:
@@ -114,18 +113,25 @@ def _measure_all(
     return figures, attacks
 
 
-def _fit_decisions(model: Detector, audio: Path, protocol: Path) -> str:
-    """Returns calibration and thresholds, fitted to the scores of dev, as JSON for the checkpoint."""
+def _fit_decisions(model: Detector, audio: Path, protocol: Path) -> dict[str, str]:
+    """Returns calibration and thresholds, fitted to the scores of dev, as JSON for the checkpoint.
+
+    Nothing where the scores rank dev worse than chance: no threshold would mean anything.
+    """
     rows = [row for row in read_rows(protocol, audio) if row.split == "dev" and row.label != NOISE]
     bonafide, spoof = split_by_class(score_clips(model, decode(rows, iter)), rows)
     corpora = ", ".join(sorted({row.dataset for row in rows}))
     trials = f"{len(bonafide)} bona fide and {len(spoof)} spoofed trials of {corpora}, float32"
-    fitted = fit_decisions(bonafide, spoof, trials)
+    try:
+        fitted = fit_decisions(bonafide, spoof, trials)
+    except UserError as error:
+        print(f"no thresholds: {error}", file=sys.stderr)
+        return {}
     facts = {
         "calibration": asdict(fitted.calibration),
         "thresholds": [asdict(threshold) for threshold in fitted.thresholds],
     }
-    return json.dumps(facts, sort_keys=True)
+    return {"decisions": json.dumps(facts, sort_keys=True)}
 
 
 def _percent(figure: Figure) -> str:
