@@ -220,11 +220,6 @@ class Batches:
         self.crop_samples, self._pair_share = recipe.crop_samples, recipe.pair_share
         self._unlabelled_share = unlabelled_share
         self._pairs = _pairs_by_attack(rows)
-        # As recordings are drawn alone: neither the largest collection nor the smallest decides.
-        self._pair_chances = {
-            attack: draw_probabilities([rows[original] for original, _ in pairs], recipe.dataset_weights)
-            for attack, pairs in self._pairs.items()
-        }
         if recipe.pair_share and not self._pairs:
             raise UserError("data.pair_share needs copies: make some with train/vocode.py and give --more")
         paired = {copy for pairs in self._pairs.values() for _, copy in pairs}
@@ -255,10 +250,8 @@ class Batches:
 
     def _pair(self, generator: np.random.Generator) -> list[tuple[np.ndarray, int]]:
         """Returns a spoofed copy and its original, in the order of the classes."""
-        attack = str(generator.choice(list(self._pairs)))
-        original, copy = self._pairs[attack][
-            generator.choice(len(self._pairs[attack]), p=self._pair_chances[attack])
-        ]
+        pairs = self._pairs[str(generator.choice(list(self._pairs)))]
+        original, copy = pairs[generator.integers(len(pairs))]
         start = crop_start(self._clips[original], self.crop_samples, generator)
         seed = generator.integers(2**63)
         return [
