@@ -17,6 +17,8 @@ WIDTH = 400  # of every drawing; on a phone of 390 pixels nearly as large on the
 LEFT, RIGHT, TOP, BOTTOM = 50, 14, 12, 42  # margins around a plot's frame
 COLOURS = 6  # series beyond begin anew; the style sheet names them s0 to s5
 BAR_ROW = 40  # height of a row of bars: its name, and the bar below it
+RIDGE_ROW, RIDGE_TOP, RIDGE_SIDE = 58, 20, 14  # height of a row of ridges, of its name; margin at both sides
+BINS = 60  # of a ridge
 RATES = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)  # ticks of an error rate
 
 
@@ -196,3 +198,41 @@ def bar_chart(bars: Sequence[Bar], about: str) -> str:
             x = min(WIDTH * value / longest, WIDTH - 1)
             parts.append(f'<path class="whisker" d="M{x:.1f} {y}v9"/>')
     return drawing(len(bars) * BAR_ROW, parts, about)
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """A row of a chart of distributions: a name, figures in words, and the values."""
+
+    name: str
+    figures: str
+    values: Sequence[float]
+
+
+def ridge_chart(ridges: Sequence[Ridge], axis: Axis, about: str) -> str:
+    """Returns histograms below one another over one axis, each as high as its fullest bin."""
+    across = WIDTH - 2 * RIDGE_SIDE
+    bottom = len(ridges) * RIDGE_ROW
+    parts = []
+    for value in axis.ticks:
+        x = RIDGE_SIDE + across * axis.place(value)
+        parts.append(f'<path class="grid" d="M{x:.1f} {RIDGE_TOP}V{bottom}"/>')
+        parts.append(text(x, bottom + 15, axis.text(value), "tick", "middle"))
+    parts.append(text(WIDTH / 2, bottom + 32, axis.label, "axis", "middle"))
+    for index, ridge in enumerate(ridges):
+        top = index * RIDGE_ROW
+        parts.append(text(0, top + 14, ridge.name, "name"))
+        parts.append(text(WIDTH, top + 14, ridge.figures, "figures", "end"))
+        shares = _bins(ridge.values, axis)
+        foot, height = top + RIDGE_ROW, RIDGE_ROW - RIDGE_TOP - 4
+        steps = (f"V{foot - height * share:.1f}h{across / BINS:.3f}" for share in shares)
+        parts.append(f'<path class="ridge" d="M{RIDGE_SIDE} {foot}{"".join(steps)}V{foot}Z"/>')
+    return drawing(bottom + BOTTOM, parts, about)
+
+
+def _bins(values: Sequence[float], axis: Axis) -> list[float]:
+    """Returns how full each bin of an axis is, as a share of the fullest."""
+    counts = [0] * BINS
+    for value in values:
+        counts[min(int(BINS * axis.place(value)), BINS - 1)] += 1
+    return [count / max(counts) for count in counts]

@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import Any
 from antispoof.errors import UserError
 
 SCHEMA = 1
+NUMBERS = re.compile(r"\[\n([\d\s.,eE+-]+)\]")  # a list of numbers alone; no text in JSON holds a new line
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Instruction sets that decide which kernels an inference library picks.
 CPU_FLAGS = (
@@ -165,7 +167,7 @@ def write_results(
     """
     refuse_existing(path, force)
     content = {"schema": SCHEMA, "kind": kind, "conditions": conditions, "rows": rows}
-    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    text = NUMBERS.sub(_on_one_line, json.dumps(content, indent=1, allow_nan=False)) + "\n"
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,6 +177,10 @@ def write_results(
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _on_one_line(numbers: re.Match[str]) -> str:
+    return f"[{' '.join(numbers[1].split())}]"
 
 
 def read_results(path: Path, kind: str) -> dict[str, Any]:

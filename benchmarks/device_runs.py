@@ -12,6 +12,8 @@ then runs R more times over the clips in turn, and prints one JSON object:
      "peak_rss_kib": 123456}
 
 with exit code 0, or fails with another and a line on stderr. Times are of the run alone, by a steady clock.
+android_demo/native/runner is one, for ONNX files; it finds the names of input and output in the manifest that
+is pushed beside the file.
 """
 
 from __future__ import annotations
@@ -29,10 +31,11 @@ from antispoof.errors import CheckFailed, UserError
 from antispoof.formats import format_of
 from antispoof.manifest import read_manifest
 from antispoof.speechlike import speech_like_batch
-from benchmarks.ratios import percentiles
+from benchmarks.ratios import kept_times, percentiles
 from runtimes import load
 from runtimes.golden import Golden, golden_paths, read_golden, write_golden
 
+KIND = "on-device"  # of a results file with such figures
 GOLDEN_CLIPS = 8
 STEADY = 0.03  # the medians of two blocks in a row agree to this share
 Row = dict[str, Any]
@@ -167,4 +170,5 @@ def figures(blocks: Sequence[Block]) -> Row:
         "peak_rss_mib": max(block.answer.peak_rss_kib for block in counted) / 1024,
         "runner": blocks[0].answer.runner,
         "library": blocks[0].answer.library,
+        "times_ms": kept_times(times),
     }

@@ -12,7 +12,14 @@ from antispoof.bootstrap import Interval
 from antispoof.errors import UserError
 from antispoof.manifest import describe_file
 from benchmarks.harness import Measured, Session, judge, judged
-from benchmarks.ratios import median_interval, percentiles, ratio_interval, verdict, verdict_of_change
+from benchmarks.ratios import (
+    kept_times,
+    median_interval,
+    percentiles,
+    ratio_interval,
+    verdict,
+    verdict_of_change,
+)
 from benchmarks.worker_handle import Artifact
 
 COLUMNS = (
@@ -43,7 +50,8 @@ def rows_of(session: Session, hop_s: float) -> list[Row]:
 def figures(one: Measured, threads: int, hop_s: float) -> Row:
     """Returns times in milliseconds, real-time factors and memory of one artifact."""
     *leading, samples = one.facts["facts"]["shape"]
-    typical_s = median(judged(one.times, threads)) / math.prod(leading)
+    judged_s = judged(one.times, threads)
+    typical_s = median(judged_s) / math.prod(leading)
     memory = {"loaded": one.facts["loaded_kib"], "peak": one.peak_kib}
     before = one.facts["before_kib"]
     return {
@@ -58,6 +66,7 @@ def figures(one: Measured, threads: int, hop_s: float) -> Row:
         "memory_mib": {
             name: None if None in (kib, before) else (kib - before) / 1024 for name, kib in memory.items()
         },
+        "times_ms": kept_times([1e3 * time for time in judged_s]),
     }
 
 

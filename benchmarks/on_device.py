@@ -1,7 +1,13 @@
 """Times a model file on a phone: pushes it with a runner, checks its scores there, then times it.
 
-    python benchmarks/on_device.py android out/aasist-l.onnx --runner arm64/runner --push libonnxruntime.so
+    python benchmarks/on_device.py android out/aasist-l.onnx
+    python benchmarks/on_device.py android out/fscnn.onnx --in-app
+    python benchmarks/on_device.py android out/aasist-l.tflite --runner arm64/runner --push libneeded.so
     python benchmarks/on_device.py ios out/aasist-l.mlpackage --app SpoofBench.app --bundle org.example.bench
+
+For ONNX files on Android the runner is android_demo/native/runner, compiled here for the device's processor,
+and ONNX Runtime is the demo app's; --push puts another libonnxruntime.so in its place. --in-app has the demo
+app, installed with this file inside, measure itself: apps get other cores than what adb starts.
 
 What a runner is called with and must print stands in benchmarks/device_runs.py. Nothing is timed before the
 device gives the golden scores: those beside the file, else those that it gets here. Blocks of runs are
@@ -9,8 +15,9 @@ repeated until two in a row agree within 3 %; blocks during which the device was
 says which device it was, its governor, battery, temperature and thermal status before and after, which cores
 were used, and the sha256 of everything that was pushed. The folder on the device is removed at the end.
 
-The Android side is tested against a real adbd on loopback, with stand-ins for getprop and dumpsys; it has not
-run on a phone yet. The iOS side has run nowhere yet: --dry-run prints its command lines.
+The Android side is tested against a real adbd on loopback, with stand-ins for getprop, dumpsys, am and
+Android's linker; it has not run on a phone yet. The iOS side has run nowhere yet: --dry-run prints its
+command lines.
 """
 
 from __future__ import annotations
@@ -24,11 +31,12 @@ from typing import Any
 import antispoof
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.formats import format_of
-from benchmarks import android, ios
-from benchmarks.adb import find_device
+from benchmarks import android, android_app, ios
+from benchmarks.adb import Device, find_device
+from benchmarks.android_runner import runner_for
 from benchmarks.conditions import refuse_existing, write_results
+from benchmarks.device_runs import KIND
 
-KIND = "on-device"
 FORMATS = {"android": ("onnx", "tflite"), "ios": ("onnx", "tflite", "coreml")}
 ANDROID_FOLDER = "/data/local/tmp"  # the one place where a shell may run programs
 
@@ -49,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--json", type=Path, metavar="OUT", help="also write everything to this file")
     p.add_argument("--force", action="store_true", help="overwrite OUT")
     group = p.add_argument_group("android")
+    group.add_argument("--in-app", action="store_true", help="have the demo app on the device measure")
     group.add_argument("--runner", type=Path, metavar="FILE", help="program for the device's processor")
     group.add_argument("--push", type=Path, action="append", default=[], metavar="FILE", help="it needs this")
     group.add_argument(
@@ -74,16 +83,25 @@ def check_arguments(args: argparse.Namespace) -> None:
     if min(args.threads, args.runs, args.blocks) < 1 or min(args.time_out, args.cool_down) <= 0:
         raise UserError("--threads, --runs and --blocks take at least 1, the waits more than 0 s")
     if args.system == "android":
-        if args.runner is None:
-            raise UserError("--runner names the program that runs the model on the device")
-        missing = [file for file in (args.runner, *args.push) if not file.is_file()]
-        if missing:
-            raise UserError(f"{missing[0]}: no such file to push")
-        android.core_mask(args.cores, {})
+        check_android(args, name)
     elif args.app is None or args.bundle is None:
         raise UserError("--app and --bundle name the app that runs the model on the phone")
     if args.json:
         refuse_existing(args.json, args.force)
+
+
+def check_android(args: argparse.Namespace, format_name: str) -> None:
+    """Refuses what cannot end well on Android."""
+    if args.in_app and (args.runner or args.push):
+        raise UserError("--in-app needs no --runner and no --push: the app brings everything")
+    if format_name != "onnx" and (args.in_app or args.runner is None):
+        raise UserError(
+            f"only ONNX files have a runner here; --runner names a program for {format_name} files"
+        )
+    missing = [file for file in (args.runner, *args.push) if file and not file.is_file()]
+    if missing:
+        raise UserError(f"{missing[0]}: no such file to push")
+    android.core_mask(args.cores, {})
 
 
 def say(text: str) -> None:
@@ -104,10 +122,21 @@ def measure(args: argparse.Namespace) -> Row:
             blocks=args.blocks,
             say=say,
         )
-    plan = android.Plan(
+    device = find_device(args.serial)
+    if args.in_app:
+        wanted = android_app.Plan(args.threads, args.runs, args.blocks, args.time_out)
+        return android_app.measure(device, args.artifact, wanted, say)
+    return android.measure(device, args.artifact, android_plan(args, device), say)
+
+
+def android_plan(args: argparse.Namespace, device: Device) -> android.Plan:
+    """Returns how the file is run, with the runner for the device where none was named."""
+    runner, library = (args.runner, None) if args.runner else runner_for(device)
+    pushed = {file.name: file for file in (library, *args.push) if file}
+    return android.Plan(
         args.folder,
-        args.runner,
-        tuple(args.push),
+        runner,
+        tuple(pushed.values()),
         args.threads,
         args.cores,
         args.runs,
@@ -115,7 +144,6 @@ def measure(args: argparse.Namespace) -> Row:
         args.time_out,
         args.cool_down,
     )
-    return android.measure(find_device(args.serial), args.artifact, plan, say)
 
 
 def print_plan(args: argparse.Namespace) -> None:
@@ -153,10 +181,11 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_DONE
     row = measure(args)
     if args.json:
+        cores = "the app's" if args.in_app else args.cores
         conditions = {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "packages": {"antispoof": antispoof.__version__},
-            "protocol": {"runs": args.runs, "blocks": args.blocks, "cores": args.cores},
+            "protocol": {"runs": args.runs, "blocks": args.blocks, "cores": cores},
         }
         write_results(args.json, KIND, conditions, [row], args.force)
     print(summary(row))

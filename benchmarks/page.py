@@ -24,6 +24,7 @@ from benchmarks.result_charts import (
     ran,
     size_chart,
     summary,
+    time_ridges,
     undominated,
 )
 from benchmarks.score_charts import System, det_chart, movement_chart
@@ -162,6 +163,8 @@ def _section(document: Row, eers: Mapping[str, float], renderers: Renderers) -> 
     charts = ""
     if kind in TIMED and ran(document):
         charts = _timed(document, eers)
+    elif kind == "on-device" and (shapes := _distribution(document)):
+        charts = _cards(*shapes)
     elif kind == "robustness":
         charts = _robustness(document)
     elif kind == "cost" and document["rows"]:
@@ -194,6 +197,7 @@ def _timed(document: Row, eers: Mapping[str, float]) -> str:
             "Bar: median. Marks: 90th and 99th percentiles. One thread: processor time; more: by the clock.",
         )
     ]
+    cards += _distribution(document)
     if points:
         best = undominated(points)
         listed = "".join(
@@ -208,6 +212,16 @@ def _timed(document: Row, eers: Mapping[str, float]) -> str:
         if errors := error_chart(points):
             cards.append(figure("EER against time", errors, "The same numbers and the same filled points."))
     return _cards(*cards)
+
+
+def _distribution(document: Row) -> list[str]:
+    """Returns the card of how times are distributed; none for results that kept no times."""
+    ridges = time_ridges(document)
+    caption = (
+        "Each run's time as a multiple of its row's median, up to 200 of them, each row to its own height; "
+        "what is beyond half or one and a half is drawn at the edge. Named are the least and the most."
+    )
+    return [figure("Distribution of times", ridges, caption)] if ridges else []
 
 
 def _robustness(document: Row) -> str:

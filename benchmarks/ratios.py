@@ -20,6 +20,7 @@ from antispoof.bootstrap import DRAWS, LEVEL, Interval
 # differently in memory. No number of rounds averages that out, so a smaller ratio is no finding.
 MIN_EFFECT = 0.03
 P99_RUNS = 100  # with fewer, the 99th percentile is just the slowest run
+KEPT_TIMES = 200  # of a measurement, to draw how they are distributed
 
 FASTER, SLOWER, SAME = "faster", "slower", "no significant difference"
 
@@ -28,6 +29,13 @@ def percentiles(times: ArrayLike) -> dict[str, float | None]:
     """Returns p50, p90 and p99 (None for fewer than 100 times), in the unit of ``times (runs,)``."""
     p50, p90, p99 = np.quantile(np.asarray(times, np.float64), (0.5, 0.9, 0.99))
     return {"p50": float(p50), "p90": float(p90), "p99": float(p99) if np.size(times) >= P99_RUNS else None}
+
+
+def kept_times(times: ArrayLike) -> list[float]:
+    """Returns at most 200 of ``times (runs,)`` to four digits, in their order and at even distances."""
+    values = np.asarray(times, np.float64)
+    places = np.linspace(0, values.size - 1, min(values.size, KEPT_TIMES)).round().astype(int)
+    return [float(f"{value:.4g}") for value in values[places]]
 
 
 def median_interval(times: ArrayLike, *, draws: int = DRAWS, seed: int = 0, level: float = LEVEL) -> Interval:

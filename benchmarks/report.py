@@ -237,7 +237,7 @@ def on_device(document: Row) -> str:
         cells = [
             " ".join(filter(None, named)),
             row["file"],
-            f"{row['library']}, {row['runtime']}" if "runtime" in row else row["library"],
+            ", ".join(filter(None, (row["library"], row.get("runtime"), row.get("where")))),
             str(row["threads"]),
             *("" if value is None else f"{three_digits(value)} ms" for value in figures),
             f"{golden['max_difference']:.0e}" if golden else "",

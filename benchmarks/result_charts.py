@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from statistics import median
 from typing import Any
 
-from benchmarks.charts import Bar, Plot, bar_chart, linear_axis, log_axis
+from benchmarks.charts import Bar, Plot, Ridge, bar_chart, linear_axis, log_axis, ridge_chart
 
 Row = dict[str, Any]
 
 SHOWN_LAYERS = 12
 LEAST_HEAT = 0.05  # a change of the EER below this is never drawn as the worst there can be
 WIDE_RANGE = 8  # sizes further apart than this are drawn on a logarithmic axis
+WIDEST = 0.5  # times further from their median than this share of it are drawn at the edge
 STRONGEST = 0.6  # opacity of the hottest cell; beyond, text on it is hard to read
 
 
@@ -42,6 +44,24 @@ def latency_bars(document: Row) -> str:
         threads = "" if row["threads"] == 1 else f", {row['threads']} threads"
         bars.append(Bar(row["label"] + threads, figures, times["p50"], tail))
     return bar_chart(bars, "median time of each artifact, with its 90th and 99th percentiles")
+
+
+def time_ridges(document: Row) -> str | None:
+    """Returns how the times of each artifact are distributed around its median; None where none were kept."""
+    ridges, seen = [], [1.0]
+    for row in document["rows"]:
+        times = row.get("times_ms") or [0.0]
+        if not (middle := median(times)):
+            continue  # none were kept, or a browser's clock saw none
+        shares = [time / middle for time in times]
+        threads = "" if row["threads"] == 1 else f", {row['threads']} threads"
+        ridges.append(Ridge(row["label"] + threads, f"{min(times):.3g} to {max(times):.3g} ms", shares))
+        seen += shares
+    if not ridges:
+        return None
+    held = [min(max(share, 1 - WIDEST), 1 + WIDEST) for share in seen]
+    axis = linear_axis("time of a run, as a multiple of the median", held, from_zero=False)
+    return ridge_chart(ridges, axis, "how the times of each artifact are distributed around its median")
 
 
 def points_of(document: Row, eers: Mapping[str, float]) -> list[Point]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import onnx
@@ -15,6 +17,7 @@ from onnx import TensorProto, helper
 from antispoof.audio import SAMPLE_RATE
 from antispoof.manifest import Input, Manifest, Output, describe_file, manifest_path
 from antispoof.memory import keep_freed_memory
+from antispoof.pretrained import cache_folder
 from antispoof.speechlike import speech_like
 from export import to_onnx
 
@@ -88,3 +91,24 @@ def speech_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder / f"clip{seed}.wav", speech_like(seed, int(seconds * SAMPLE_RATE)), SAMPLE_RATE
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def native_runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runner of on-device measurements, compiled for this machine, with ONNX Runtime beside it."""
+    import onnxruntime
+
+    headers = cache_folder() / "android" / "onnxruntime" / "include"
+    if shutil.which("cc") is None or not headers.is_dir():
+        pytest.skip("needs a C compiler and ONNX Runtime's headers: make android brings them")
+    folder = tmp_path_factory.mktemp("runner")
+    library = folder / "libonnxruntime.so.1"
+    library.symlink_to(*(Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.1.*"))
+    native = REPOSITORY / "android_demo" / "native"
+    flags = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
+    flags += ['-DANTISPOOF_VERSION="of the tests"', "-isystem", str(headers)]
+    sources = [*sorted((native / "runner").glob("*.c")), native / "onnx_session.c", library]
+    out = folder / "runner"
+    command = ["cc", *flags, *map(str, sources), "-Wl,-rpath,$ORIGIN", "-o", str(out)]
+    subprocess.run(command, check=True)
+    return out

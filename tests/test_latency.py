@@ -31,6 +31,7 @@ from benchmarks.ratios import (
     SAME,
     SLOWER,
     Interval,
+    kept_times,
     median_interval,
     percentiles,
     ratio_interval,
@@ -178,6 +179,13 @@ def test_change_between_measurements_needs_intervals_apart() -> None:
     assert verdict_of_change(Interval(1.1, 1.04, 1.2, 0.95, 1000, 0), then) == SAME
 
 
+def test_at_most_two_hundred_times_are_kept_from_first_to_last() -> None:
+    assert kept_times([1.23456, 2.0]) == [1.235, 2.0]
+    assert kept_times([7.0]) == [7.0]
+    kept = kept_times(np.arange(1001.0))
+    assert (len(kept), kept[:3], kept[-1]) == (200, [0.0, 5.0, 10.0], 1000.0)
+
+
 def test_percentiles_leave_out_a_p99_that_nothing_supports() -> None:
     assert percentiles(np.arange(101)) == {"p50": 50.0, "p90": 90.0, "p99": 99.0}
     assert percentiles([1.0, 2.0, 3.0])["p99"] is None
@@ -222,6 +230,8 @@ def test_command_measures_real_files(results: Path) -> None:
     for row in (base, twice):
         assert 0 < row["cpu_ms"]["p50_low"] <= row["cpu_ms"]["p50"] <= row["cpu_ms"]["p90"]
         assert row["cpu_ms"]["p50"] <= 1.05 * row["wall_ms"]["p50"]  # one thread, so no more than the clock
+        assert len(row["times_ms"]) == 40
+        assert np.median(row["times_ms"]) == pytest.approx(row["cpu_ms"]["p50"], rel=1e-3)  # four digits
         assert row["real_time_factor"]["window"] == pytest.approx(
             1e-3 * row["cpu_ms"]["p50"]
         )  # a clip of 1 s
@@ -233,6 +243,7 @@ def test_command_measures_real_files(results: Path) -> None:
     assert twice["verdict"] == SLOWER
     assert content["conditions"]["threads"] == [1]
     assert str(results.parent) not in results.read_text()
+    assert f'"times_ms": {base["times_ms"]}' in results.read_text()  # on one line
 
 
 def test_table_names_failures_and_missing_manifests(results: Path) -> None:

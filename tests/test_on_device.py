@@ -1,6 +1,7 @@
 """Times on a phone: a real adbd on loopback, in a network of its own, with stand-ins for a phone's own tools.
 
-Stand-ins are getprop and dumpsys alone; the daemon, the client, the shell, the runner and the model are real.
+Stand-ins are getprop and dumpsys, am with the app behind it, and this machine's linker for Android's; the
+daemon, the client, the shell, the runners and the models are real.
 The daemon is Debian's (package adbd, from trixie on); $ANTISPOOF_ADBD may name a folder it was unpacked into
 with the packages that it needs.
 """
@@ -8,8 +9,10 @@ with the packages that it needs.
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -17,6 +20,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -28,10 +32,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from antispoof.errors import CheckFailed, UserError
 from antispoof.manifest import Input, Manifest, Output, describe_file, manifest_path
-from benchmarks import adb, android, ios, on_device
+from antispoof.pretrained import cache_folder
+from benchmarks import adb, android, android_app, android_runner, ios, on_device, report
 from benchmarks.conditions import read_results
 from benchmarks.device_runs import Answer, Block, figures, is_steady, parse_answer
+from benchmarks.page import page
 
+DEMO = Path(__file__).resolve().parents[1] / "android_demo"
 SERIAL = "127.0.0.1:5555"  # adbd's own port, on the loopback of a network where nothing else is
 SAMPLES = 1_600
 CLONE_NEWNET = 0x4000_0000  # of sched.h
@@ -66,6 +73,7 @@ GETPROP = """#!/bin/sh
 case $1 in
 ro.product.model) echo 'Stand-in 1' ;;
 ro.soc.model) echo SM0000 ;;
+ro.product.cpu.abi) echo x86_64 ;;
 ro.build.version.sdk) echo 34 ;;
 esac
 """
@@ -73,6 +81,21 @@ DUMPSYS = """#!/bin/sh
 case $1 in
 battery) printf '  AC powered: false\\n  USB powered: true\\n  level: 81\\n  temperature: 294\\n' ;;
 thermalservice) echo "Thermal Status: $(cat {heat})" ;;
+esac
+"""
+# Starts a program by the app's name, as long as it is to live, and leaves the files that the app would.
+AM = """#!/bin/sh
+cd {app} || exit 1
+case $1 in
+start)
+    [ -f said ] && {{ cat said; exit 0; }}
+    echo "$@" >asked
+    while [ "$1" != name ]; do shift; done
+    for end in on-device.json error.txt; do
+        [ -f "$end" ] && cp "$end" "files/$2.$end"
+    done
+    [ -f dies ] || {{ bash -c 'exec -a io.antispoof.demo sleep 60' >/dev/null 2>&1 & echo $! >alive; }} ;;
+force-stop) [ -f alive ] && kill "$(cat alive)" && mv alive stopped ;;
 esac
 """
 
@@ -118,12 +141,10 @@ class Phone:
         self.folder = folder
         self.heat = folder / "heat"
         self.heat.write_text("0")
-        stand_ins = folder / "bin"
-        stand_ins.mkdir()
-        for name, text in (("getprop", GETPROP), ("dumpsys", DUMPSYS.format(heat=self.heat))):
-            (stand_ins / name).write_text(text)
-            (stand_ins / name).chmod(0o755)
-        path = f"{stand_ins}:{os.environ['PATH']}"
+        (folder / "bin").mkdir()
+        self.add("getprop", GETPROP)
+        self.add("dumpsys", DUMPSYS.format(heat=self.heat))
+        path = f"{folder / 'bin'}:{os.environ['PATH']}"
         self.process = subprocess.Popen(
             daemon(),
             env=os.environ | {"PATH": path, "HOME": str(folder)},
@@ -135,6 +156,12 @@ class Phone:
         while "connected" not in self.connect():
             assert time.monotonic() < deadline, "adbd does not answer"
             time.sleep(0.1)
+
+    def add(self, name: str, text: str) -> None:
+        """Puts a stand-in on the daemon's path."""
+        program = self.folder / "bin" / name
+        program.write_text(text)
+        program.chmod(0o755)
 
     def connect(self) -> str:
         done = subprocess.run(["adb", "connect", SERIAL], capture_output=True, text=True, check=False)
@@ -149,6 +176,7 @@ class Phone:
 @pytest.fixture
 def phone(lonely_network: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Phone]:
     monkeypatch.setenv("ANDROID_SERIAL", SERIAL)  # the client also believes in an emulator
+    monkeypatch.setattr(android, "LOOK_SECONDS", 0.1)
     folder = tmp_path / "stand-ins"
     folder.mkdir()
     phone = Phone(folder)
@@ -301,6 +329,205 @@ def test_no_device_or_a_wrong_one_is_a_sentence(phone: Phone, model: Path, tmp_p
         on_device.main(arguments(model, runner, tmp_path / "device", "--serial", "other"))
 
 
+def test_the_runner_of_this_project_measures(
+    phone: Phone, model: Path, native_runner: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "result.json"
+    more = ["--push", str(native_runner.with_name("libonnxruntime.so.1")), "--json", str(out)]
+    assert on_device.main(arguments(model, native_runner, tmp_path / "device", *more)) == 0
+    (row,) = read_results(out, "on-device")["rows"]
+    assert row["golden"] == {"clips": 8, "max_difference": 0.0, "tolerance": 1e-4}
+    assert row["runner"] == "antispoof of the tests"
+    assert set(row["pushed"]) == {"runner", "libonnxruntime.so.1"}
+    assert 0 < row["ms"]["least"] <= row["ms"]["p50"] < row["first_run_ms"] + row["load_ms"]
+
+
+def import_script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DEMO / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="starts a program for x86_64 Android")
+def test_a_person_with_a_phone_names_no_runner(
+    phone: Phone, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The program and the library that a phone with this processor gets, started as it would start them."""
+    script = import_script("run_android_library")
+    if not (cache_folder() / "android" / "onnxruntime").is_dir() or not shutil.which("ld.lld"):
+        pytest.skip("needs clang, lld and what make android brings")
+    runner, library = script.get_runner("x86_64")
+    script.build("cc", library, tmp_path / "shim")
+    linker = f"{script.LOADER} --library-path {tmp_path / 'shim'}"
+    phone.add(
+        "timeout", f'#!/bin/sh\nseconds=$1\nshift\nexec {shutil.which("timeout")} $seconds {linker} "$@"\n'
+    )
+    (tmp_path / "device").mkdir()
+    out = tmp_path / "result.json"
+    flags = ["--folder", str(tmp_path / "device"), "--runs", "20", "--blocks", "3", "--cool-down", "0.01"]
+    assert on_device.main(["android", str(model), *flags, "--cores", "all", "--json", str(out)]) == 0
+    (row,) = read_results(out, "on-device")["rows"]
+    assert row["pushed"] == {file.name: describe_file(file).sha256 for file in (runner, library)}
+    assert row["golden"]["max_difference"] <= 1e-6  # another build of the library
+    assert row["library"] == "onnxruntime 1.24.3"
+    assert row["runner"].startswith("antispoof ")
+    assert "golden scores within" in capfd.readouterr().out
+
+
+def test_a_pushed_library_takes_the_place_of_the_usual(
+    phone: Phone, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, other = (tmp_path / name / "libonnxruntime.so" for name in ("usual", "other"))
+    for library in (usual, other):
+        library.parent.mkdir()
+        library.write_text(library.parent.name)
+    (tmp_path / "get-runner.sh").write_text(f"#!/bin/sh\necho {write_runner(tmp_path)}\necho {usual}\n")
+    (tmp_path / "get-runner.sh").chmod(0o755)
+    monkeypatch.setattr(android_runner, "GET_RUNNER", tmp_path / "get-runner.sh")
+    (tmp_path / "device").mkdir()
+    flags = ["--folder", str(tmp_path / "device"), "--runs", "2", "--blocks", "1", "--push", str(other)]
+    out = tmp_path / "result.json"
+    assert on_device.main(["android", str(model), *flags, "--json", str(out)]) == 0
+    (row,) = read_results(out, "on-device")["rows"]
+    assert row["pushed"]["libonnxruntime.so"] == describe_file(other).sha256
+
+
+def test_where_no_runner_can_be_had_another_way_is_named(
+    phone: Phone, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "npm").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "npm").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("ANTISPOOF_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(
+        UserError, match=r"^no runner for x86_64: npm [\w ./@-]+; name a runner with --runner"
+    ):
+        on_device.main(["android", str(model)])
+    phone.add("getprop", "#!/bin/sh\n")
+    with pytest.raises(UserError, match=r"which processor.*--runner"):
+        on_device.main(["android", str(model)])
+
+
+class App:
+    """What the demo app would leave behind, and what it was asked."""
+
+    def __init__(self, phone: Phone, model: Path) -> None:
+        self.folder = phone.folder / "app"
+        self.files = self.folder / "files"
+        self.files.mkdir(parents=True)
+        phone.add("am", AM.format(app=self.folder))
+        row = {
+            "label": "loudness",
+            "file": "loudness.onnx",
+            "sha256": describe_file(model).sha256,
+            "golden": {"clips": 5, "max_difference": 2e-6, "tolerance": 1e-4},
+            "device": {"manufacturer": "Maker", "model": "", "chip": None, "cpu_features": ["fp16"]},
+            "before": {"battery_percent": 1},
+            "after": {},
+            "threads": 2,
+            "steady": True,
+            "blocks": {"run": 2, "hot": 0, "used": 2},
+            "ms": {"p50": 10.0, "p90": 11.0, "p99": 12.0, "least": 9.0, "runs": 100},
+            "load_ms": 30.0,
+            "first_run_ms": 15.0,
+            "peak_rss_mib": 80.0,
+            "runner": "antispoof-demo 0.1.0",
+            "library": "onnxruntime 1.24.3",
+            "times_ms": [9.0, 10.0, 12.0],
+        }
+        self.leave(row)
+
+    def leave(self, row: dict[str, Any]) -> None:
+        document = {"schema": 1, "kind": "on-device", "conditions": {"date": "2026-01-01"}, "rows": [row]}
+        (self.folder / "on-device.json").write_text(json.dumps(document))
+
+    def row(self) -> dict[str, Any]:
+        row: dict[str, Any] = json.loads((self.folder / "on-device.json").read_text())["rows"][0]
+        return row
+
+
+@pytest.fixture
+def app(phone: Phone, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+    app = App(phone, model)
+    monkeypatch.setattr(android_app, "FOLDER", str(app.files))
+    monkeypatch.setattr(android_app, "LOOK_SECONDS", 0.1)
+    yield app
+    assert not (app.folder / "alive").exists(), "it was left running"
+
+
+IN_APP = ["--in-app", "--threads", "2", "--blocks", "4"]
+
+
+def test_the_app_measures_itself(
+    app: App, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "result.json"
+    assert on_device.main(["android", str(model), *IN_APP, "--json", str(out)]) == 0
+    document = read_results(out, "on-device")
+    (row,) = document["rows"]
+    asked = (app.folder / "asked").read_text().split()
+    assert asked[:4] == ["start", "-S", "-n", "io.antispoof.demo/.BenchmarkActivity"]
+    assert asked[4:-2] == ["--ei", "runs", "50", "--ei", "blocks", "4", "--ei", "threads", "2", "--es"]
+    measured = app.row()
+    same = measured.keys() - {"device", "before", "after"}
+    assert {key: row[key] for key in same} == {key: measured[key] for key in same}
+    assert row["before"]["battery_percent"] == row["after"]["battery_percent"] == 81  # of the shell
+    device = row["device"]
+    assert (device["manufacturer"], device["model"], device["chip"]) == ("Maker", "Stand-in 1", "SM0000")
+    assert row["where"] == "in the demo app"
+    assert document["conditions"]["protocol"]["cores"] == "the app's"
+    shown = capsys.readouterr().out
+    assert "Maker Stand-in 1 SM0000: loudness.onnx with 2 threads, onnxruntime 1.24.3\np50 10.0 ms" in shown
+    assert "in the demo app" in report.on_device(document)
+    assert "Distribution of times" in page({"phone": document}, [], report.RENDERERS)
+    assert list(app.files.iterdir()) == []  # cleaned up
+    assert (app.folder / "stopped").exists()
+
+
+def test_an_app_that_refuses_says_why(app: App, model: Path) -> None:
+    (app.folder / "on-device.json").unlink()
+    (app.folder / "error.txt").write_text("the detector is not signed by a key that this app trusts\n")
+    with pytest.raises(CheckFailed, match="the app refused: the detector is not signed"):
+        on_device.main(["android", str(model), *IN_APP])
+    assert list(app.files.iterdir()) == []
+
+
+def test_an_app_that_ends_or_hangs_is_a_sentence(app: App, model: Path) -> None:
+    (app.folder / "on-device.json").unlink()
+    with pytest.raises(UserError, match=r"not done within 0\.8 s"):
+        on_device.main(["android", str(model), *IN_APP, "--time-out", "0.2"])
+    (app.folder / "dies").touch()
+    with pytest.raises(UserError, match="ended without a result"):
+        on_device.main(["android", str(model), *IN_APP])
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("Error type 3\nError: Activity class {io.antispoof.demo/x} does not exist.", "is not on the device"),
+        ("java.lang.SecurityException: Permission Denial", "cannot be started: java.lang.Sec"),
+    ],
+)
+def test_an_app_that_cannot_be_started_is_a_sentence(app: App, model: Path, said: str, message: str) -> None:
+    (app.folder / "said").write_text(said)
+    with pytest.raises(UserError, match=message):
+        on_device.main(["android", str(model), *IN_APP])
+
+
+def test_an_app_with_another_file_or_of_another_version_is_refused(app: App, model: Path) -> None:
+    row = app.row()
+    app.leave(row | {"sha256": "0" * 64})
+    with pytest.raises(UserError, match="holds another file"):
+        on_device.main(["android", str(model), *IN_APP])
+    for wrong in ({key: row[key] for key in row if key != "golden"}, row | {"ms": {}}, row | {"device": 1}):
+        app.leave(wrong)
+        with pytest.raises(UserError, match="not what this version reads"):
+            on_device.main(["android", str(model), *IN_APP])
+
+
 # What follows needs no device.
 
 
@@ -345,6 +572,7 @@ def test_figures_are_of_the_steady_blocks_alone() -> None:
     assert row["steady"]
     assert row["ms"]["p50"] == row["ms"]["least"] == 10
     assert row["blocks"] == {"run": 3, "hot": 0, "used": 2}
+    assert row["times_ms"] == [10.0] * 20
     row = figures([block(20, heat=1), block(10), block(30)])
     assert not row["steady"]
     assert row["blocks"] == {"run": 3, "hot": 1, "used": 2}
@@ -450,7 +678,8 @@ def test_without_xcode_the_phone_side_says_so(model: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ([], "--runner names the program"),
+        (["--in-app", "--runner", __file__], "--in-app needs no --runner"),
+        (["--push", "missing"], "no such file to push"),
         (["--runner", "missing"], "no such file to push"),
         (["--runner", __file__, "--cores", "fast"], "--cores takes"),
         (["--runner", __file__, "--runs", "0"], "at least 1"),
@@ -459,3 +688,10 @@ def test_without_xcode_the_phone_side_says_so(model: Path) -> None:
 def test_mistakes_are_told_before_anything_is_pushed(model: Path, more: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         on_device.main(["android", str(model), *more])
+
+
+def test_a_format_without_a_runner_is_told_before_anything_is_pushed(tmp_path: Path) -> None:
+    file = tmp_path / "a.tflite"
+    file.write_bytes(b"TFL3")
+    with pytest.raises(UserError, match="--runner names a program for tflite"):
+        on_device.main(["android", str(file)])

@@ -132,6 +132,25 @@ def test_the_page_shows_every_measured_artifact_and_condition() -> None:
                 assert f"{row['cpu_ms']['p50']:.3g} / {row['cpu_ms']['p90']:.3g}" in shown
 
 
+def test_times_that_were_kept_are_drawn_and_older_results_do_without() -> None:
+    document = json.loads((report.RESULTS / "latency-aasist-l-onnx.json").read_text())
+    for row in document["rows"]:
+        row.pop("times_ms", None)
+    assert "Distribution" not in page({"x": document}, [], report.RENDERERS)
+    first, second = document["rows"][:2]
+    first["times_ms"] = [10.0] * 30 + [12.0] * 10 + [50.0]
+    second["times_ms"] = [3.0] * 5
+    content = page({"x": document}, [], report.RENDERERS)
+    assert "10 to 50 ms" in read(content).text
+    assert "3 to 3 ms" in read(content).text
+    # Bins of the first: the median fullest, a third of it, and what took five times as long at the edge.
+    tops = re.findall(r'class="ridge" d="M14 58((?:V[\d.]+h[\d.]+)+)', content)[0]
+    heights = [58 - float(top) for top in re.findall(r"V([\d.]+)", tops)]
+    tallest = max(heights)
+    assert sorted(heights)[-3:] == pytest.approx([tallest / 30, tallest / 3, tallest], abs=0.1)
+    assert heights[-1] == pytest.approx(tallest / 30, abs=0.1)
+
+
 def test_a_label_cannot_smuggle_markup_into_the_page() -> None:
     document = json.loads((report.RESULTS / "latency-aasist-l-onnx.json").read_text())
     document["rows"][0]["label"] = "<script>alert(1)</script>"

@@ -42,7 +42,7 @@ find "$demo/core/src/main" "$demo/app/src/main/java" "$work/generated" -name '*.
 "$java_home/bin/javac" -Xlint:all,-options -Werror -source 8 -target 8 -bootclasspath "$android" -d "$work/classes" @"$work/sources"
 "$java_home/bin/java" -cp "$dx" com.android.dx.command.Main --dex --min-sdk-version=24 --output="$work/classes.dex" "$work/classes"
 
-"$scripts/build-native.sh" "$cache" "$work/native"
+"$scripts/build-native.sh" library "$cache" "$work/native"
 files=(classes.dex="$work/classes.dex")
 for abi in arm64-v8a armeabi-v7a x86_64; do
     files+=("lib/$abi/libantispoof.so=$work/native/$abi/libantispoof.so"

@@ -1,11 +1,13 @@
 #!/bin/bash
 # Brings what the app is built with and Debian 12 has not installed, into a cache outside the repository.
 #
-#     android_demo/scripts/get-tools.sh [apk|headers|arm]...
+#     android_demo/scripts/get-tools.sh [apk|headers|runner|libgcc|arm]...
 #
 # apk      Debian's build tools (installed, which needs root), android.jar and dx of the release before, and ONNX
 #          Runtime for Android out of an npm package: no Android SDK, no NDK, nothing that asks for a licence
 # headers  ONNX Runtime's C headers and its Android libraries alone
+# runner   the same and clang, for build-native.sh runner
+# libgcc   what clang's code for 32-bit ARM calls
 # arm      an emulator for arm64 programs (Debian's cross compiler must be installed)
 #
 # What is there is not fetched again. Prints where the cache is; exits with 3 and one line where something cannot
@@ -55,22 +57,36 @@ debs() {
     mv -T "$apt/root" "$target"
 }
 
-build_tools() {
-    local missing=()
-    [[ -f /usr/share/android-framework-res/framework-res.apk ]] || missing+=(android-framework-res)
-    local program
-    for program in aapt aapt2:aapt apksigner zipalign dexdump clang-14:clang-14 ld.lld:lld javac:openjdk-17-jdk-headless; do
+# programs PROGRAM[:PACKAGE]...: installs the packages of those that are missing.
+programs() {
+    local missing=() program
+    for program in "$@"; do
         command -v "${program%%:*}" >/dev/null || missing+=("${program##*:}")
     done
-    ((${#missing[@]})) || return 0
-    [[ $(id -u) == 0 ]] || cannot "not installed: ${missing[*]} (apt-get install them, or run this as root)"
-    apt-get -qq install --no-install-recommends -y "${missing[@]}" >&2 || cannot "apt-get cannot install ${missing[*]}"
+    packages "${missing[@]}"
+}
+
+packages() {
+    (($#)) || return 0
+    [[ $(id -u) == 0 ]] || cannot "not installed: $* (apt-get install them, or run this as root)"
+    apt-get -qq install --no-install-recommends -y "$@" >&2 || cannot "apt-get cannot install $*"
+}
+
+compiler() {
+    local clang=()
+    command -v clang >/dev/null || clang=(clang-14)
+    programs "${clang[@]}" ld.lld:lld
+}
+
+libgcc() {
+    debs bookworm amd64 "$cache/libgcc" libgcc-12-dev-armel-cross
 }
 
 onnxruntime() {
     local target=$cache/onnxruntime
     [[ -f $target/package.json ]] && grep -q "\"version\": \"${npm_package##*@}\"" "$target/package.json" && return
     need npm openssl
+    echo "fetching ONNX Runtime for Android (npm package $npm_package)" >&2
     (cd "$work" && npm pack --silent "$npm_package" >/dev/null 2>"$work/npm.log") || cannot "npm cannot bring $npm_package"
     local found
     found=$(openssl dgst -sha512 -binary "$work"/*.tgz | base64 -w0)
@@ -88,12 +104,19 @@ onnxruntime() {
 for what in "${@:-apk}"; do
     case $what in
     apk)
-        build_tools
+        compiler
+        programs aapt aapt2:aapt apksigner zipalign dexdump javac:openjdk-17-jdk-headless
+        [[ -f /usr/share/android-framework-res/framework-res.apk ]] || packages android-framework-res
         debs bullseye amd64 "$cache/sdk" libandroid-23-java dalvik-exchange
-        debs bookworm amd64 "$cache/libgcc" libgcc-12-dev-armel-cross
+        libgcc
         onnxruntime
         ;;
     headers) onnxruntime ;;
+    runner)
+        compiler
+        onnxruntime
+        ;;
+    libgcc) libgcc ;;
     arm)
         need aarch64-linux-gnu-gcc
         debs trixie amd64 "$cache/qemu" qemu-user # Debian 12's own crashes in ONNX Runtime

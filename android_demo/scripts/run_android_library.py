@@ -1,9 +1,11 @@
-"""Runs the app's own ONNX Runtime, made for Android, on this machine, and checks its golden scores.
+"""Runs the runner and the app's own ONNX Runtime, made for Android, here, and checks their golden scores.
 
     python3 android_demo/scripts/run_android_library.py OUT DETECTOR...
 
-The library for x86_64 runs as it is, that for arm64 in an emulator; native/desktop/shim.c stands in for what
-Android's C library has and this machine's has not. Each DETECTOR is a folder of `antispoof embed android`.
+Those for x86_64 run as they are, those for arm64 in an emulator; native/desktop/shim.c stands in for what
+Android's C library has and this machine's has not, and this machine's linker for Android's. Each DETECTOR is
+a folder of `antispoof embed android`.
+
 On this processor integers with a reduced range must give the golden scores to the bit. On another their
 float front end rounds otherwise, and now and then an integer behind it becomes its neighbour: there, and for
 all else, the tolerance of the golden scores holds. Prints one line that begins with SKIPPED for what cannot
@@ -13,6 +15,7 @@ be run here; exits with 1 where a score is off.
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import struct
 import subprocess
@@ -21,8 +24,11 @@ from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parent
 NATIVE = SCRIPTS.parent / "native"
+SHIM = "libc.so"
 EMPTY = ("libm.so", "libdl.so", "liblog.so", "libandroid.so")  # what they have, the C library here has
+LOADER = Path("/lib64/ld-linux-x86-64.so.2")
 ARM_ROOT = Path("/usr/aarch64-linux-gnu")  # of Debian's cross compiler
+ARM_LOADER = ARM_ROOT / "lib" / "ld-linux-aarch64.so.1"
 ARM_CPUS = ("cortex-a53", "cortex-a76")  # without and with instructions for integer products
 
 # ELF: a dynamic section's tags for symbol versions, and one that means nothing.
@@ -58,57 +64,52 @@ def without_versions(library: bytes) -> bytes:
     return bytes(content)
 
 
-def build(compiler: str, library: Path, headers: Path, out: Path) -> Path:
-    """Makes a folder with the library, what stands in for Android around it, and the program that runs it."""
+def get_runner(abi: str) -> tuple[Path, Path]:
+    """Returns the runner and ONNX Runtime for a processor of Android's."""
+    done = subprocess.run([SCRIPTS / "get-runner.sh", abi], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Missing(done.stdout.strip() or done.stderr.strip()[-200:])
+    runner, library = done.stdout.splitlines()
+    return Path(runner), Path(library)
+
+
+def build(compiler: str, library: Path, out: Path) -> None:
+    """Fills a folder with the library and what stands in for Android around it."""
     if shutil.which(compiler) is None:
         raise Missing(f"{compiler} is not installed")
     out.mkdir(parents=True, exist_ok=True)
-    flags = ("-std=gnu99", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC")
-    desktop = NATIVE / "desktop"
+    flags = ("-std=gnu99", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared")
     empty = out / "empty.c"
     empty.write_text("")
-    commands = [
-        (*flags, "-shared", desktop / "shim.c", "-Wl,-soname,libc.so", "-o", out / "libc.so"),
-        *((*flags, "-shared", empty, f"-Wl,-soname,{name}", "-o", out / name) for name in EMPTY),
-        (
-            *(*flags, "-isystem", headers, desktop / "golden_scores.c", NATIVE / "onnx_session.c"),
-            *("-Wl,--no-as-needed", "-ldl", "-lm", "-o", out / "golden_scores"),
-        ),
-    ]
-    for command in commands:
-        subprocess.run([compiler, *map(str, command)], check=True)
+    for name in (SHIM, *EMPTY):
+        source = NATIVE / "desktop" / "shim.c" if name == SHIM else empty
+        needed = ("-Wl,--no-as-needed", "-ldl", "-lm", f"-Wl,-soname,{name}", "-o", out / name)
+        subprocess.run([compiler, *flags, *map(str, (source, *needed))], check=True)
     (out / "libonnxruntime.so").write_bytes(without_versions(library.read_bytes()))
-    return out
 
 
-def scores_of(prefix: list[str], folder: Path, detector: Path) -> tuple[str, list[float]]:
+def answer_of(command: list[str], detector: Path) -> tuple[str, list[float]]:
     """Returns the runtime's version and its scores of a detector's golden clips."""
     name = json.loads((detector / "detector.json").read_text())["files"][0]
-    golden = json.loads((detector / f"{name}.golden.json").read_text())
-    words = [detector / name, golden["input"], golden["output"], golden["samples"]]
-    with (detector / f"{name}.golden.f32").open("rb") as clips:
-        done = subprocess.run(
-            [*prefix, str(folder / "golden_scores"), *map(str, words)],
-            stdin=clips,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    samples = json.loads((detector / f"{name}.golden.json").read_text())["samples"]
+    words = ["--model", detector / name, "--clips", detector / f"{name}.golden.f32", "--samples", samples]
+    words += ["--threads", 1, "--runs", 0]
+    done = subprocess.run([*command, *map(str, words)], capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{folder.name}: exit code {done.returncode}: {done.stderr.strip()[-300:]}")
-    version, *lines = done.stdout.split()
-    return version, [float.fromhex(line) for line in lines]
+        sys.exit(f"{command[-1]}: exit code {done.returncode}: {done.stderr.strip()[-300:]}")
+    answer = json.loads(done.stdout)
+    return answer["library"], answer["scores"]
 
 
-def check(label: str, prefix: list[str], folder: Path, detector: Path, *, same_processor: bool) -> None:
+def check(label: str, command: list[str], detector: Path, *, same_processor: bool) -> None:
     """Compares with the golden scores and prints the outcome."""
     name = json.loads((detector / "detector.json").read_text())["files"][0]
     golden = json.loads((detector / f"{name}.golden.json").read_text())
     exact = same_processor and "-rr" in json.loads((detector / f"{name}.manifest.json").read_text())["recipe"]
-    version, scores = scores_of(prefix, folder, detector)
+    library, scores = answer_of(command, detector)
     allowed = 0.0 if exact else golden["tolerance"]
     worst = max(abs(a - b) for a, b in zip(scores, golden["scores"], strict=True))
-    said = f"{label}, ONNX Runtime {version}, {name}: golden scores within {worst:.2g} (allowed: {allowed:g})"
+    said = f"{label}, {library}, {name}: golden scores within {worst:.2g} (allowed: {allowed:g})"
     if not worst <= allowed:
         sys.exit(f"FAILED: {said}")
     print(said, flush=True)
@@ -118,22 +119,26 @@ def main() -> None:
     """Runs what can be run."""
     out, detectors = Path(sys.argv[1]).resolve(), [Path(word).resolve() for word in sys.argv[2:]]
     try:
-        runtime = get_tools("headers") / "onnxruntime"
-        headers = runtime / "include"
-        folder = build("cc", runtime / "jniLibs" / "x86_64" / "libonnxruntime.so", headers, out / "x86_64")
+        if platform.machine() != "x86_64" or not LOADER.exists():
+            raise Missing("this is another processor, or has another C library")
+        runner, library = get_runner("x86_64")
+        build("cc", library, out / "x86_64")
+        command = [str(LOADER), "--library-path", str(out / "x86_64"), str(runner)]
         for detector in detectors:
-            check("x86_64", ["env", f"LD_LIBRARY_PATH={folder}"], folder, detector, same_processor=True)
+            check("x86_64", command, detector, same_processor=True)
     except Missing as missing:
         print(f"SKIPPED: x86_64: {missing}")
         return
     try:
         qemu = get_tools("arm") / "qemu" / "usr" / "bin" / "qemu-aarch64"
-        library = runtime / "jniLibs" / "arm64-v8a" / "libonnxruntime.so"
-        folder = build("aarch64-linux-gnu-gcc", library, headers, out / "arm64-v8a")
+        runner, library = get_runner("arm64-v8a")
+        build("aarch64-linux-gnu-gcc", library, out / "arm64-v8a")
+        path = f"{out / 'arm64-v8a'}:{ARM_LOADER.parent}"
         for cpu in ARM_CPUS:
-            prefix = [str(qemu), "-cpu", cpu, "-L", str(ARM_ROOT), "-E", f"LD_LIBRARY_PATH={folder}"]
+            command = [str(qemu), "-cpu", cpu, "-L", str(ARM_ROOT), str(ARM_LOADER), "--library-path", path]
             for detector in detectors:
-                check(f"arm64-v8a on an emulated {cpu}", prefix, folder, detector, same_processor=False)
+                label = f"arm64-v8a on an emulated {cpu}"
+                check(label, [*command, str(runner)], detector, same_processor=False)
     except Missing as missing:
         print(f"SKIPPED: arm64-v8a: {missing}")
 

@@ -1,14 +1,29 @@
 /*
- * What Android's C library has and glibc has not, as far as ONNX Runtime for Android uses it: linked as libc.so, so
- * that the library of the app runs on a desktop, and its scores can be checked without a phone. Never shipped.
+ * What Android's C library has and glibc has not, as far as ONNX Runtime for Android and the runner use it: linked as
+ * libc.so, so that both run on a desktop, and their scores can be checked without a phone. Never shipped.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 char __sF[3 * 256]; /* stdin, stdout and stderr of Android; nothing is written to them here */
+
+/* Found before glibc's own. What Android's libraries want to do at the end is for Android's files; there are none. */
+void exit(int code) {
+    fflush(NULL);
+    _exit(code);
+}
+
+/* `arguments` lie as the kernel puts them: how many words, the words, 0, the environment. */
+void __libc_init(void *arguments, void (*unused)(void), int (*start)(int, char **, char **), const void *structors) {
+    long count = *(long *)arguments;
+    char **words = (char **)arguments + 1;
+    (void)unused, (void)structors;
+    exit(start((int)count, words, words + count + 1));
+}
 
 int *__errno(void) { return &errno; }
 

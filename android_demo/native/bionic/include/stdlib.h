@@ -7,5 +7,7 @@
 void *malloc(size_t bytes);
 void *calloc(size_t count, size_t bytes);
 void free(void *memory);
+long strtol(const char *text, char **end, int base);
+__attribute__((noreturn)) void exit(int code);
 
 #endif

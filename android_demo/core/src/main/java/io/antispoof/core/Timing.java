@@ -1,5 +1,7 @@
 package io.antispoof.core;
 
+import java.math.BigDecimal;
+import java.math.MathContext;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
@@ -13,6 +15,11 @@ final class Timing {
 
     /** With fewer runs the 99th percentile is just the slowest one. */
     private static final int P99_RUNS = 100;
+
+    /** So many times are kept, to draw how they are distributed. */
+    private static final int KEPT_TIMES = 200;
+
+    private static final MathContext FOUR_DIGITS = new MathContext(4);
 
     private Timing() {}
 
@@ -67,6 +74,7 @@ final class Timing {
         figures.put("ms", percentiles(timesOf(used)));
         figures.put("load_ms", medianOf(counted, true));
         figures.put("first_run_ms", medianOf(counted, false));
+        figures.put("times_ms", kept(timesOf(used)));
         return figures;
     }
 
@@ -94,6 +102,17 @@ final class Timing {
             values[i] = load ? blocks.get(i).loadMs : blocks.get(i).firstMs;
         }
         return quantile(values, 0.5);
+    }
+
+    /** At most 200 of the times to four digits, in their order and at even distances. */
+    static List<Double> kept(double[] times) {
+        List<Double> kept = new ArrayList<>();
+        int count = Math.min(times.length, KEPT_TIMES);
+        for (int i = 0; i < count; i++) {
+            int place = count == 1 ? 0 : (int) Math.rint(i * (times.length - 1.0) / (count - 1));
+            kept.add(new BigDecimal(times[place]).round(FOUR_DIGITS).doubleValue());
+        }
+        return kept;
     }
 
     static Map<String, Object> percentiles(double[] times) {

@@ -52,4 +52,17 @@ public class TimingTest {
         assertNull(Timing.percentiles(new double[99]).get("p99"));
         assertNotNull(Timing.percentiles(new double[100]).get("p99"));
     }
+
+    @Test
+    public void atMostTwoHundredTimesAreKeptFromFirstToLast() {
+        assertEquals("[1.235, 2.0]", Timing.kept(new double[] {1.23456, 2}).toString());
+        assertEquals("[7.0]", Timing.kept(new double[] {7}).toString());
+        double[] times = new double[1_001];
+        for (int i = 0; i < times.length; i++) {
+            times[i] = i;
+        }
+        assertEquals(200, Timing.kept(times).size());
+        assertEquals("[0.0, 5.0, 10.0]", Timing.kept(times).subList(0, 3).toString());
+        assertEquals(1_000, Timing.kept(times).get(199), EXACT);
+    }
 }
