@@ -49,7 +49,7 @@ SAMPLES = 20_010  # more than an axis may have
 SMALL = ["--model", "aasist-l", "--checkpoint", "random", "--set", f"clip_samples={SAMPLES}"]
 # Models that work on the whole waveform by more than what folds it, and by how many operations. They are
 # cheap, and come first, so that the engine takes over in one piece all the same.
-SEES_THE_WAVEFORM = {"bimamba-lora": 1, "fscnn": 4, "moe-mamba": 1, "se-mamba": 1}
+SEES_THE_WAVEFORM = {"bimamba-lora": 1, "fscnn": 6, "moe-mamba": 1, "se-mamba": 1}
 ENGINE = ["--compute-units", "neural-engine"]
 
 
