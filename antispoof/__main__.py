@@ -43,6 +43,8 @@ COMMANDS = {
     "lint": Command("export.lint", "say what a target will not take of a model file"),
     "mil": Command("runtimes.mil", "examine a Core ML package without a Mac"),
     "quantize-onnx": Command("quantize.onnx_int8", "quantize an exported ONNX file"),
+    "quantize-tflite": Command("quantize.tflite_int8", "quantize an exported TFLite file"),
+    "quantize-coreml": Command("quantize.coreml_int8", "quantize an exported Core ML package, without a Mac"),
     "sensitivity": Command("quantize.sensitivity", "find the layers that quantization should leave in float"),
     "calibration": Command("quantize.calibration", "choose the clips that ranges are taken from"),
     "parity": Command("benchmarks.parity", "say whether one file may stand in for another"),

@@ -3,9 +3,10 @@
     python benchmarks/quantized.py out/aasist-l.onnx out/aasist-l.w8a8.onnx out/aasist-l.f16.onnx \
         --audio clips --protocol clips/manifest.tsv --split dev --split test --json OUT
 
-For each file: size, time as a share of the float file's, how far its scores are from the float ones, the
-EER's difference with its paired bootstrap interval, decisions that flip at the float file's EER threshold,
-and in how many clips other graph nodes are kept. Of random weights an EER means nothing, so they get none.
+Files of any format: ONNX, TFLite or Core ML, the last without times where there is no Mac. For each: size,
+time as a share of the float file's, how far its scores are from the float ones, the EER's difference with its
+paired bootstrap interval, decisions that flip at the float file's EER threshold, and, of ONNX files, in how
+many clips other graph nodes are kept. Of random weights an EER means nothing, so they get none.
 
 Scores are remembered in --cache, so an interrupted run goes on.
 """
@@ -23,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from antispoof.errors import EXIT_DONE, UserError, run
+from antispoof.formats import format_of
 from antispoof.manifest import check_file, describe_file, read_manifest
 from benchmarks.conditions import gather_conditions, load_average, refuse_existing, write_results
 from benchmarks.gate import agreement, judge
@@ -32,6 +34,8 @@ from benchmarks.parity import CACHE, TIME_OUT, trials_of
 from benchmarks.pooled_nodes import NodeReader, Nodes, compare_nodes
 from benchmarks.trial_scores import Clips, find_clips
 from benchmarks.worker_handle import Artifact
+from runtimes import load
+from runtimes.ml_program.runtime import MilRuntime
 
 KIND = "quantized"
 RANDOM = "random"  # how a manifest begins to tell where such weights come from
@@ -76,12 +80,23 @@ def run_file(path: Path, clips: Clips, memory: Path) -> Outcome:
         kept.write_text("".join(_line(name, *values) for name, values in known.items()), encoding="utf-8")
     names = [trial.name for trial in clips.trials]
     todo = [index for index, name in enumerate(names) if name not in known]
-    reader = NodeReader(path)
+    reader = NodeReader(path) if format_of(path).name == "onnx" else ScoreReader(path)
     for index in tqdm(todo, desc=path.name, unit="clip", disable=None):
         known[names[index]] = reader.read(clips, index)
         with kept.open("a", encoding="utf-8") as rows:
             rows.write(_line(names[index], *known[names[index]]))
     return Outcome(np.array([known[name][0] for name in names]), [known[name][1] for name in names])
+
+
+class ScoreReader:
+    """A file of which only the scores can be read, and not which nodes it keeps."""
+
+    def __init__(self, path: Path) -> None:
+        self.runtime = load(path)
+
+    def read(self, clips: Clips, index: int) -> tuple[float, Nodes]:
+        """Returns a clip's score, and no nodes."""
+        return float(self.runtime.score(clips.waveform(index, self.runtime.input.samples))[0]), []
 
 
 def _key(path: Path, clips: Clips) -> str:
@@ -134,11 +149,13 @@ def check_origin(source: Path, files: list[Path]) -> None:
 
 
 def time_rows(source: Path, files: list[Path], rounds: int) -> list[Row]:
-    """Returns the time of each file as a multiple of the float file's.
+    """Returns the time of each file as a multiple of the float file's; nothing of what is only evaluated.
 
     Raises:
         UserError: One cannot be timed.
     """
+    if isinstance(load(source), MilRuntime):
+        return [{} for _ in files]
     artifacts = [Artifact(path.stem, path, None) for path in (source, *files)]
     session = measure(artifacts, threads=1, repeats=rounds, seconds=SECONDS, time_out=TIME_OUT)
     for one in session.measured:
@@ -154,9 +171,9 @@ def time_rows(source: Path, files: list[Path], rounds: int) -> list[Row]:
 def line(row: Row) -> str:
     """Returns a row as text."""
     close = row["agreement"]
+    time = f"{row['ratio']['cpu']['estimate']:.3f} of the time" if "ratio" in row else "not timed"
     text = (
-        f"{row['label']:<24} {row['bytes'] / 1024:7.1f} KiB  "
-        f"{row['ratio']['cpu']['estimate']:.3f} of the time  "
+        f"{row['label']:<24} {row['bytes'] / 1024:7.1f} KiB  {time}  "
         f"{close['median_difference']:.3f} median {close['p95_difference']:.3f} p95 "
         f"{close['max_difference']:.3f} most  {close['pearson']:.4f} Pearson"
     )

@@ -1,13 +1,9 @@
-"""From a traced graph to a ``.mlpackage`` folder: the same graph always gives the same bytes."""
+"""From a traced graph to coremltools' model of it, which `runtimes.package_files` writes."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-import shutil
 import tempfile
-import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,24 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import antispoof
 from antispoof.errors import UserError
 from antispoof.lowering import lowering
-from antispoof.manifest import LENGTH_RULE, POLARITY, Manifest
 from antispoof.models import freeze
 from export.coreml_graph import core_ml_program, lowering_for
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
 from runtimes.ml_program.evaluator import Evaluator
 from runtimes.ml_program.package import read_package
 from runtimes.mlpackage import import_coremltools, quiet
+from runtimes.package_files import write_files
 
 TARGETS = ("iOS16", "iOS17", "iOS18")
 DEFAULT_TARGET = "iOS17"
 PRECISIONS = ("float32", "float16", "mixed")
 COMPUTE_UNITS = ("any", "neural-engine")
-METADATA_KEY = "antispoof"
-MODEL_FILE = "com.apple.CoreML/model.mlmodel"
-WEIGHTS_FOLDER = "com.apple.CoreML/weights"
 SOURCE_FILE = re.compile(r'File "([^"]+)", line')
 
 
@@ -116,7 +108,7 @@ def run_part(
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "part.mlpackage"
-        _write_files(model.get_spec(), Path(model.weights_dir), path)
+        write_files(model.get_spec(), Path(model.weights_dir), path)
         given = Evaluator(read_package(path)).run({name: x.numpy() for name, x in named.items()})
     return [given[name] for name in outputs]
 
@@ -168,65 +160,3 @@ def _matches(op: Any, wide: Sequence[str]) -> bool:
         or any(one in source for source in sources if "/site-packages/" not in source)
         for one in wide
     )
-
-
-def write_package(converted: Converted, manifest: Manifest, path: Path) -> None:
-    """Writes the package with the manifest's facts inside.
-
-    Not by coremltools' own ``save``: that draws new identifiers each time and adds the traceback of
-    every operation, paths of this machine included.
-    """
-    spec = converted.model.get_spec()
-    _describe(spec, manifest)
-    _write_files(spec, Path(converted.model.weights_dir), path)
-
-
-def _write_files(spec: Any, weights_folder: Path, path: Path) -> None:
-    data = path / "Data"
-    model_file = data / MODEL_FILE
-    model_file.parent.mkdir(parents=True)
-    content = spec.SerializeToString(deterministic=True)
-    model_file.write_bytes(content)
-    weights = data / WEIGHTS_FOLDER
-    weights.mkdir()
-    for file in sorted(weights_folder.iterdir()):
-        shutil.copyfile(file, weights / file.name)
-    (path / "Manifest.json").write_text(package_manifest(content), encoding="utf-8")
-
-
-def _describe(spec: Any, manifest: Manifest) -> None:
-    """Fills in what Xcode shows of a model, and what our runtimes read."""
-    seconds = manifest.input.samples / manifest.input.sample_rate
-    described = spec.description
-    described.input[0].shortDescription = (
-        f"{seconds:g} s of speech, {manifest.input.samples} float32 samples from -1 to 1 at "
-        f"{manifest.input.sample_rate} Hz, one channel; {LENGTH_RULE}"
-    )
-    described.output[0].shortDescription = f"detection score of the clip; {POLARITY}"
-    metadata = described.metadata
-    metadata.shortDescription = f"{manifest.model}: is this speech genuine or synthetic?"
-    metadata.author = f"antispoof {antispoof.__version__}; weights: {manifest.weights}"
-    metadata.license = manifest.licence
-    metadata.versionString = antispoof.__version__
-    metadata.userDefined[METADATA_KEY] = manifest.facts()
-
-
-def package_manifest(content: bytes) -> str:
-    """Returns the package's own manifest; its identifiers follow from the content."""
-    digest = hashlib.sha256(content).hexdigest()
-    entries = {
-        str(uuid.uuid5(uuid.NAMESPACE_OID, f"{digest}/{place}")): {
-            "author": "com.apple.CoreML",
-            "description": description,
-            "name": place.rpartition("/")[2],
-            "path": place,
-        }
-        for place, description in (
-            (MODEL_FILE, "CoreML Model Specification"),
-            (WEIGHTS_FOLDER, "CoreML Model Weights"),
-        )
-    }
-    root = next(iter(entries))
-    whole = {"fileFormatVersion": "1.0.0", "itemInfoEntries": entries, "rootModelIdentifier": root}
-    # Sorted and spaced as Apple's reader rewrites the file when it opens one, so that its sha256 stays.
-    return json.dumps(whole, indent=4, sort_keys=True) + "\n"

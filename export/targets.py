@@ -197,7 +197,7 @@ def _beyond_limits(node: Node, graph: Graph, target: Target) -> Iterator[Refusal
 def _other_type(dtype: str, target: Target) -> str:
     """Returns what to do about a type that a target does not compute in."""
     if dtype in FLOATS and "float16" in target.types:
-        return "export in half precision (to_coreml.py --compute-units neural-engine, or --precision float16)"
+        return "export in half precision (to_coreml.py --precision float16, or --compute-units neural-engine)"
     if dtype in FLOATS:
         return f"compute in {target.types[0]}"
     return f"keep numbers of places and masks out of the graph, or compute them in {target.types[0]}"

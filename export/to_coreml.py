@@ -44,6 +44,7 @@ from export.targets import load_target
 from runtimes.eager import EagerRuntime
 from runtimes.golden import golden_paths, write_golden
 from runtimes.graphs import read_graph
+from runtimes.package_files import write_package
 
 GOLDEN_CLIPS = 4
 GOLDEN_SEED = 1000  # other clips than those that verify the export
@@ -101,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def convert(graph: ScoreGraph, manifest: Manifest, path: Path) -> None:
         converted = coreml_file.convert(graph, **how)
-        coreml_file.write_package(converted, manifest, path)
+        write_package(converted.model, manifest, path)
         kinds = converted.operations
         facts["operations"] = f"{sum(kinds.values())} ({len(kinds)} kinds), {args.target}, {precision}"
         if for_engine:

@@ -2,23 +2,28 @@
 
     NAME        = WEIGHTS [ACTIVATIONS] ["-" OPTION]...
     WEIGHTS     = "w8" | "w4"            integers of so many bits, signed, one scale per output channel
+                | "p8" | "p6" | "p4"     so many bits that point into a palette of float values (Core ML)
                 | "f16"                  float16, arithmetic included
+                | "f32"                  as they are, for an option that makes them smaller
     ACTIVATIONS = "a8" | "a16"           integers whose range was fixed by calibration (static)
                 | "d8"                   integers whose range is found anew in every run (dynamic)
                   nothing                stay float: the weights alone are stored small
-    OPTION      = "s8"                   activations signed; without it they are unsigned (U8S8)
+    OPTION      = "s8"                   activations signed; without it they are unsigned (U8S8). For ONNX:
+                                         TFLite's and Core ML's always have a sign, so no name says it
                 | "rr"                   reduced range: 7-bit weights, for processors whose 8-bit products
                                          saturate in 16 bits (x86 without VNNI)
                 | "learned"              weights and ranges are trained on the calibration clips (minutes)
                 | "mixed"                what is cheap to leave in float stays so: of integers the layers with
                                          small maps, of float16 all arithmetic
+                | "pruned"               the smallest quarter of the weights is zero and not stored (Core ML)
                 | "auto"                 the layers to leave in float are found by quantize/sensitivity.py
                 | "all"                  the layers that hear the waveform too; to show what that costs
 
 So ``w8a8`` is static QDQ in U8S8, ``w8a8-s8`` the same in S8S8, ``w8a16`` has 16-bit activations, ``w8d8`` is
 dynamic INT8, ``w8`` and ``w4`` are weight-only, ``f16-mixed`` is float16 in the file and float32 in the
 arithmetic. ``w8a8-learned-mixed`` is the most exact that is still fast, ``w8a8-rr-learned-mixed`` its twin
-that gives the same scores on every processor.
+that gives the same scores on every processor. In a TFLite file ``w8d8`` is both exact and fast. In Core ML,
+``p6-pruned`` is a joint compression: a palette for what pruning has left.
 
 Which layers stay float without being told is no part of the name, because it is the same for all: the layers
 that hear the waveform (8-bit audio is worse than any 8-bit layer), and whatever is small and sensitive beside
@@ -37,7 +42,8 @@ AUTO = "w8a8-auto"  # what plain "auto" is short for
 Activations = Literal["float", "static", "dynamic"]
 
 _NAME = re.compile(
-    r"(?P<weights>w8|w4|f16)(?P<activations>a8|a16|d8)?(?P<options>(-(s8|rr|learned|mixed|auto|all))*)",
+    r"(?P<weights>w8|w4|p8|p6|p4|f16|f32)(?P<activations>a8|a16|d8)?"
+    r"(?P<options>(-(s8|rr|learned|mixed|pruned|auto|all))*)",
     re.ASCII,
 )
 _KINDS: dict[str, Activations] = {"a": "static", "d": "dynamic"}
@@ -47,6 +53,7 @@ _OPTIONS = {
     "rr": "reduced_range",
     "learned": "learned",
     "mixed": "mixed",
+    "pruned": "pruned",
     "auto": "searched",
     "all": "everything",
 }
@@ -57,15 +64,17 @@ class Recipe:
     """What becomes of weights and activations.
 
     Attributes:
-        weight_bits: 8, 4 or 16; 16 is float16, fewer are integers.
+        weight_bits: 4 to 32; 16 and 32 are float16 and float32, fewer are integers.
         activations: ``float``, or integers of a ``static`` or ``dynamic`` range.
         activation_bits: 8 or 16; 16 too for the float16 of ``f16``, 32 where they stay float32.
         signed_activations: Whether integer activations have a sign.
         reduced_range: Whether 8-bit weights use 7 bits.
         learned: Whether weights and ranges are trained to lose less.
         mixed: Whether what is cheap to leave in float is left.
+        pruned: Whether the smallest quarter of the weights becomes zero.
         searched: Whether a search says which layers are left in float.
         everything: Whether even the layers that hear the waveform are quantized.
+        palette: Whether the integers point into a palette and are no multiples of a step.
     """
 
     weight_bits: int
@@ -75,8 +84,10 @@ class Recipe:
     reduced_range: bool = False
     learned: bool = False
     mixed: bool = False
+    pruned: bool = False
     searched: bool = False
     everything: bool = False
+    palette: bool = False
 
     @property
     def float16(self) -> bool:
@@ -91,7 +102,7 @@ class Recipe:
     @property
     def name(self) -> str:
         """The recipe's one name, which `parse_recipe` reads back."""
-        weights = "f16" if self.float16 else f"w{self.weight_bits}"
+        weights = f"{'f' if self.weight_bits >= 16 else 'p' if self.palette else 'w'}{self.weight_bits}"
         letter = {"static": "a", "dynamic": "d", "float": ""}[self.activations]
         activations = f"{letter}{self.activation_bits}" if letter else ""
         options = "".join(f"-{option}" for option, field in _OPTIONS.items() if getattr(self, field))
@@ -102,7 +113,9 @@ class Recipe:
         """What a manifest calls the numbers."""
         if self.float16:
             return "float16"
-        weights = f"int{self.weight_bits} weights"
+        kind = f"float{self.weight_bits}" if self.weight_bits == 32 else f"int{self.weight_bits}"
+        kind = f"{self.weight_bits}-bit palette" if self.palette else kind
+        weights = f"{kind} weights{', a quarter of them zero' * self.pruned}"
         if self.activations == "float":
             return f"{weights}, float32 activations"
         sign = "" if self.signed_activations else "u"
@@ -119,19 +132,19 @@ def parse_recipe(name: str) -> Recipe:
     match = _NAME.fullmatch(name)
     if match is None:
         raise UserError(
-            f"no recipe {name!r}: a name is w8, w4 or f16, then a8, a16 or d8, then "
-            "-s8, -rr, -learned, -mixed or -auto"
+            f"no recipe {name!r}: a name is w8, w4, p8, p6, p4, f16 or f32, then a8, a16 or d8, then "
+            "-s8, -rr, -learned, -mixed, -pruned or -auto"
         )
     chosen = match["options"].split("-")[1:]
     options = {field: option in chosen for option, field in _OPTIONS.items()}
-    activations = match["activations"]
-    if match["weights"] == "f16":
+    weights, activations = match["weights"], match["activations"]
+    if weights == "f16":
         recipe = Recipe(16, "float", 16, **options)
     else:
         kind = _KINDS[activations[0]] if activations else "float"
         bits = int(activations[1:]) if activations else 32
-        recipe = Recipe(int(match["weights"][1]), kind, bits, **options)
-    if _contradicts(recipe) or (recipe.float16 and activations):
+        recipe = Recipe(int(weights[1:]), kind, bits, **options, palette=weights.startswith("p"))
+    if _contradicts(recipe) or (recipe.weight_bits >= 16 and activations):
         raise UserError(f"recipe {name!r} asks of its integers what they are not there for")
     if len(set(chosen)) < len(chosen) or recipe.name != name:
         raise UserError(f"recipe {name!r}: options stand once each, in the order {recipe.name}")
@@ -141,10 +154,13 @@ def parse_recipe(name: str) -> Recipe:
 def _contradicts(recipe: Recipe) -> bool:
     """Whether a recipe asks of its integers what they are not there for."""
     static = recipe.activations == "static"
+    integers = recipe.weight_bits < 16 and not recipe.palette
     return any(
         (
+            recipe.weight_bits == 32 and not recipe.pruned,
             recipe.signed_activations and recipe.activations == "float",
-            recipe.reduced_range and recipe.float16,
+            recipe.reduced_range and not integers,
+            recipe.pruned and (recipe.float16 or recipe.activations != "float"),
             recipe.learned and not (static and recipe.activation_bits == 8),
             recipe.searched and not (static and not recipe.mixed),
         )

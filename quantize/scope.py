@@ -1,4 +1,4 @@
-"""Which layers of an ONNX graph are quantized, whatever the recipe.
+"""Which layers are quantized, whatever the recipe: for any format, and those of an ONNX graph.
 
 Not the layers that hear the waveform: a fixed step for loud and quiet speech is 8-bit audio, and on AASIST-L
 the sinc filters alone cost more than all other convolutions together (score correlation 0.89 against 0.99).
@@ -8,7 +8,9 @@ nodes.
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from onnx import NodeProto
@@ -17,6 +19,7 @@ from quantize.onnx_graph import OnnxGraph
 
 REARRANGING = ("Reshape", "Transpose", "Slice", "Split", "Squeeze", "Unsqueeze", "Identity")
 WEIGHTED = ("Conv", "MatMul", "Gemm")
+Name = TypeVar("Name", bound=Hashable)  # of a tensor: a text or a number
 LINEAR_WEIGHTS = 16_384  # a projection with fewer is not worth its error: AASIST-L's largest has 1,024
 
 
@@ -42,6 +45,44 @@ class Layer:
         return self.node.op_type == "Conv"
 
 
+@dataclass(frozen=True)
+class Step(Generic[Name]):
+    """A node of a graph of any format, as far as it matters to who hears the waveform.
+
+    Attributes:
+        inputs: What it reads.
+        outputs: What it gives.
+        is_layer: Whether it has constant weights.
+        rearranges: Whether its output holds the values of its input, in another order or shape.
+    """
+
+    inputs: Sequence[Name]
+    outputs: Sequence[Name]
+    is_layer: bool
+    rearranges: bool
+
+
+def hearing(steps: Iterable[Step[Name]], waveform: Name) -> set[int]:
+    """Returns the numbers of the layers that turn the waveform into something else linear in it.
+
+    A transform in several steps is one front end: what lies between its steps is the waveform still.
+    """
+    raw, transformed = {waveform}, set[Name]()
+    layers = set()
+    for index, step in enumerate(steps):
+        inputs, outputs = set(step.inputs), set(step.outputs)
+        if not inputs & (raw | transformed):
+            continue
+        if step.is_layer:
+            layers.add(index)
+            transformed |= outputs
+        elif inputs & transformed:
+            transformed |= outputs if step.rearranges else set()
+        else:
+            raw |= outputs
+    return layers
+
+
 def layer_of(graph: OnnxGraph, node: NodeProto) -> Layer | None:
     """Returns a node as a layer, None where it has no constant weights."""
     if node.op_type not in WEIGHTED or node.input[1] not in graph.constants:
@@ -65,22 +106,9 @@ def layers_in_scope(graph: OnnxGraph, everything: bool = False) -> list[Layer]:
 
 
 def _hearing_the_waveform(graph: OnnxGraph) -> set[int]:
-    """Returns the nodes with weights that turn the waveform into something else linear in it, by identity.
-
-    A transform in several steps is one front end: what lies between its steps is the waveform still.
-    """
-    raw = {graph.input}
-    transformed: set[str] = set()
-    layers = set()
-    for node in graph.nodes:
-        inputs = set(node.input)
-        if not inputs & (raw | transformed):
-            continue
-        if layer_of(graph, node) is not None:
-            layers.add(id(node))
-            transformed |= set(node.output)
-        elif inputs & transformed:
-            transformed |= set(node.output) if node.op_type in REARRANGING else set()
-        else:
-            raw |= set(node.output)
-    return layers
+    """Returns the layers that hear the waveform, by identity."""
+    steps = [
+        Step(node.input, node.output, layer_of(graph, node) is not None, node.op_type in REARRANGING)
+        for node in graph.nodes
+    ]
+    return {id(graph.nodes[index]) for index in hearing(steps, graph.input)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
@@ -51,7 +52,13 @@ def test_no_script_finds_a_neighbour_in_place_of_a_library(package: str) -> None
         "__pycache__",
     }
     libraries = {module.split(".")[0] for module in packages_distributions()}
-    assert not neighbours & (set(sys.stdlib_module_names) | libraries - set(PACKAGES))
+    # onnxruntime.quantization imports some of its own as if they were libraries; antispoof has no scripts.
+    spec = importlib.util.find_spec("onnxruntime")
+    assert spec is not None
+    assert spec.origin is not None
+    own = {path.stem for path in (Path(spec.origin).parent / "transformers").glob("*.py")} - {"__init__"}
+    taken = set(sys.stdlib_module_names) | libraries - set(PACKAGES)
+    assert not neighbours & (taken if package == "antispoof" else taken | own)
 
 
 def test_the_readme_names_every_command() -> None:

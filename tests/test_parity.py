@@ -139,7 +139,7 @@ def write_copies(folder: Path) -> None:
 
     from antispoof.manifest import read_manifest
     from antispoof.speechlike import speech_like_batch
-    from quantize import onnx_int8
+    from quantize import onnx_int8, pipeline
     from quantize.recipes import parse_recipe
 
     manifest = replace(read_manifest(folder / "one.onnx"), file=None, parity=None)
@@ -147,11 +147,12 @@ def write_copies(folder: Path) -> None:
     recipe = parse_recipe("w8a8-all")
     clips = speech_like_batch(8, 16_000, seed=100)
     eight_bits = onnx_int8.convert(source, recipe, clips, Namespace(observer="minmax"))
-    onnx_int8.write(eight_bits, replace(manifest, recipe=recipe.name), folder / "eight-bits.onnx")
+    eight_bits_manifest = replace(manifest, recipe=recipe.name)
+    pipeline.write(eight_bits, onnx_int8.PRODUCT, eight_bits_manifest, folder / "eight-bits.onnx")
     for node in source.graph.node:
         node.output[:] = ["right" if name == "score" else name for name in node.output]
     source.graph.node.append(helper.make_node("Neg", ["right"], ["score"], name="turned"))
-    onnx_int8.write(source, manifest, folder / "turned.onnx")
+    pipeline.write(source, onnx_int8.PRODUCT, manifest, folder / "turned.onnx")
 
 
 @pytest.mark.parametrize(("candidate", "reason"), [("eight-bits", "EER is"), ("turned", "inverted")])
@@ -173,3 +174,74 @@ def test_a_waveform_in_8_bits_is_refused_before_it_is_written(shared: Path, tmp_
     with pytest.raises(CheckFailed, match="w8a8-all changes a score"):
         onnx_int8.main([str(tmp_path / "aasist-l.onnx"), *flags])
     assert not list(tmp_path.glob("*w8a8-all*"))
+
+
+@pytest.fixture(scope="module")
+def published(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The published AASIST-L, and what must not take its place."""
+    folder = tmp_path_factory.mktemp("published")
+    for name, weights in (("one", "AASIST-L.pth"), ("other-weights", "AASIST-L-retrained.pth")):
+        flags = ["--model", "aasist-l", "--checkpoint", str(shared / "weights" / weights)]
+        to_onnx.main([*flags, "--out", str(folder), "--name", name])
+    write_turned(folder)
+    write_eight_bit_waveform(folder, shared / "audio")
+    return folder
+
+
+def write_turned(folder: Path) -> None:
+    import onnx
+    from onnx import helper
+
+    from antispoof.manifest import read_manifest
+    from quantize import onnx_int8, pipeline
+
+    source = onnx.load(folder / "one.onnx")
+    for node in source.graph.node:
+        node.output[:] = ["right" if name == "score" else name for name in node.output]
+    source.graph.node.append(helper.make_node("Neg", ["right"], ["score"], name="turned"))
+    pipeline.write(source, onnx_int8.PRODUCT, read_manifest(folder / "one.onnx"), folder / "turned.onnx")
+
+
+def write_eight_bit_waveform(folder: Path, audio: Path) -> None:
+    """Quantizes the layer that hears the waveform by ONNX Runtime's own tool, which has no guard."""
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+
+    from antispoof.manifest import read_manifest
+    from quantize import onnx_int8, pipeline
+    from quantize.calibration import CLIPS, calibration_clips
+
+    class Clips(CalibrationDataReader):
+        def __init__(self) -> None:
+            clips, _ = calibration_clips(str(CLIPS), audio, 64_600)
+            self.rest = iter(clips[::8])
+
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            clip = next(self.rest, None)
+            return None if clip is None else {"waveform": clip[None]}
+
+    source, target = folder / "one.onnx", folder / "naive.onnx"
+    sinc = next(node.name for node in onnx.load(source).graph.node if node.op_type == "Conv")
+    quantize_static(source, target, Clips(), nodes_to_quantize=[sinc], per_channel=True)
+    manifest = read_manifest(source)
+    pipeline.write(onnx.load(target), onnx_int8.PRODUCT, manifest, folder / "eight-bit-waveform.onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("candidate", "reason"),
+    [
+        ("eight-bit-waveform", "this is no copy"),
+        ("turned", "look inverted"),
+        ("other-weights", "made from other weights"),
+    ],
+)
+def test_what_must_not_replace_the_published_aasist_l_fails_on_real_speech(
+    candidate: str, reason: str, shared: Path, published: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--audio", str(shared / "audio"), "--protocol", str(shared / "audio" / "manifest.tsv")]
+    flags += ["--split", "dev", "--split", "test", "--cache", str(published / "memory")]
+    assert parity.main([str(published / "one.onnx"), str(published / f"{candidate}.onnx"), *flags]) == 1
+    printed = capsys.readouterr().out
+    assert printed.startswith("FAIL")
+    assert reason in printed

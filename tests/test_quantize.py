@@ -20,7 +20,8 @@ from runtimes import load
 
 RECIPES = (
     *("w8a8", "w8a8-s8", "w8a8-rr", "w8a8-mixed", "w8a8-learned", "w8a8-rr-learned-mixed", "w8a8-auto"),
-    *("w8a16", "w8d8", "w8", "w4", "f16", "f16-mixed"),
+    *("w8a16", "w8d8", "w8d8-mixed", "w8", "w4", "f16", "f16-mixed"),
+    *("p8", "p6", "p4", "f32-pruned", "w8-pruned", "p6-pruned"),
 )
 LIST = Path(calibration.__file__).with_name("calibration_clips.txt")
 
@@ -45,6 +46,11 @@ def test_a_recipe_has_one_name(name: str) -> None:
         "w8a16-learned",
         "w8a8-mixed-auto",
         "f16-auto",
+        "f32",
+        "p5",
+        "p6-rr",
+        "f16-pruned",
+        "w8a8-pruned",
     ],
 )
 def test_what_is_no_recipe_is_refused(name: str) -> None:

@@ -1,0 +1,241 @@
+"""What all quantizing commands do around their conversion, whatever the format.
+
+1. open the float file, take the calibration clips
+2. convert
+3. take the mean error of the score off, for integers
+4. compare the result with the float file
+5. fit thresholds and calibration to its own scores, where there is a protocol
+6. move file and manifest into place, or leave nothing behind
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from antispoof.audio import SAMPLE_RATE, fit_length, load_audio
+from antispoof.data import BONAFIDE, read_protocol, resolve_audio
+from antispoof.errors import EXIT_DONE, CheckFailed, UserError
+from antispoof.formats import Format, format_named, format_of
+from antispoof.manifest import Manifest, Parity, describe_file, manifest_path
+from antispoof.thresholds import Decisions, fit_decisions
+from quantize.calibration import CLIPS, OBSERVERS, calibration_clips
+from quantize.recipes import Recipe, parse_recipe
+from runtimes import Runtime, load
+
+EXPORTS = Path("out")  # where the exporters write by default
+FLOAT16_TOLERANCE = 0.015  # in score: an eighth of the smallest change that 8 bits make
+
+
+@dataclass(frozen=True)
+class Product:
+    """How files of one format are quantized.
+
+    Attributes:
+        format: Its name in `antispoof.formats`.
+        takes: Whether a recipe can be had in this format.
+        recipes: Those that can, in words.
+        convert: Returns a model, given the float file, the recipe, clips ``(clips, samples)`` and the
+            command's arguments.
+        write: Writes a model with a manifest's facts inside to a path.
+        add_offset: Makes a model add a constant to its score.
+        describe: The manifest's word for the recipe's numbers.
+    """
+
+    format: str
+    takes: Callable[[Recipe], bool]
+    recipes: str
+    convert: Callable[[Path, Recipe, np.ndarray, argparse.Namespace], Any]
+    write: Callable[[Any, Manifest, Path], None]
+    add_offset: Callable[[Any, float], None]
+    describe: Callable[[Recipe], str] = lambda recipe: recipe.precision
+
+    @property
+    def row(self) -> Format:
+        """The format's row."""
+        return format_named(self.format)
+
+
+def add_arguments(p: argparse.ArgumentParser, product: Product, default: str) -> None:
+    """Adds the flags that every quantizing command has; ``default`` is its recipe."""
+    suffix = product.row.suffixes[0]
+    source = p.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "path",
+        type=Path,
+        nargs="?",
+        metavar="MODEL",
+        help=f"an exported float32 {suffix}",
+    )
+    source.add_argument("--model", metavar="NAME", help=f"short for {EXPORTS}/NAME{suffix}")
+    p.add_argument("--recipe", default=default, metavar="NAME", help=f"default {default}")
+    p.add_argument("--calibration", default=str(CLIPS), metavar="LIST", help="list of clips, or `all`")
+    p.add_argument("--audio", type=Path, metavar="DIR", help="folder that the list's paths begin at")
+    p.add_argument("--observer", choices=OBSERVERS, default="mse", help="how ranges are chosen (default mse)")
+    p.add_argument("--protocol", type=Path, help="fit thresholds and calibration on this list's split")
+    p.add_argument("--split", default="dev", help="of the protocol (default dev)")
+    p.add_argument("--protocol-audio", type=Path, metavar="DIR", help="folder of its audio (default --audio)")
+    p.add_argument("--out", type=Path, metavar="DIR", help="folder to write to (default: the model's)")
+    p.add_argument("--force", action="store_true", help="replace a file that exists")
+
+
+def fit_on_protocol(runtime: Runtime, protocol: Path, audio: Path, split: str) -> Decisions:
+    """Returns thresholds and calibration for a file, from its own scores on a split of a protocol."""
+    trials = read_protocol(protocol, None, split)
+    samples = runtime.input.samples
+    clips = (
+        fit_length(load_audio(resolve_audio(trial, audio), limit_seconds=samples / SAMPLE_RATE), samples)
+        for trial in trials
+    )
+    scores = np.array([runtime.score(clip[None])[0] for clip in clips], np.float64)
+    genuine = np.array([trial.label == BONAFIDE for trial in trials])
+    data = f"{len(trials)} trials of {protocol.name}, split {split}"
+    return fit_decisions(scores[genuine], scores[~genuine], data)
+
+
+def tolerance_of(recipe: Recipe, reference: np.ndarray) -> float:
+    """Returns the largest difference in score that a file may have and still be written."""
+    return FLOAT16_TOLERANCE if recipe.float16 else float(np.std(reference))
+
+
+def write(model: Any, product: Product, manifest: Manifest, path: Path) -> Manifest:
+    """Writes a model and its manifest; returns the manifest, which now knows the file."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    product.write(model, manifest, path)
+    manifest = replace(manifest, file=describe_file(path))
+    manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
+    return manifest
+
+
+def quantize(
+    product: Product, args: argparse.Namespace, target: Path, recipe: Recipe
+) -> tuple[Manifest, np.ndarray]:
+    """Writes the quantized file and its manifest; returns the manifest, and the error of each score.
+
+    Raises:
+        UserError: The source is no float32 file.
+        CheckFailed: The scores have nothing to do with the source's any more. Nothing is left behind.
+    """
+    source = load(args.path)
+    if source.manifest is None or source.manifest.precision != "float32":
+        raise UserError(f"{args.path}: only float32 files can be quantized; export the model")
+    args.out.mkdir(parents=True, exist_ok=True)
+    clips, clips_name = calibration_clips(args.calibration, args.audio, source.input.samples)
+    model = product.convert(args.path, recipe, clips, args)
+    manifest = about(source.manifest, product, recipe)
+    expected = source.score(clips).astype(np.float64)
+    folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=args.out))
+    try:
+        path = folder / target.name
+        manifest = write(model, product, manifest, path)
+        found = load(path).score(clips)
+        if not recipe.float16:
+            product.add_offset(model, float(np.mean(expected - found)))
+            manifest = write(model, product, manifest, path)
+            found = load(path).score(clips)
+        difference = np.abs(expected - found)
+        most, allowed = float(difference.max()), tolerance_of(recipe, expected)
+        if not most <= allowed:
+            raise CheckFailed(
+                f"{recipe.name} changes a score of {clips_name} by {most:.3g}, more than {allowed:.3g}; "
+                "nothing was written"
+            )
+        manifest = replace(manifest, parity=Parity(args.path.name, len(clips), clips_name, most, allowed))
+        if args.protocol is not None:
+            manifest = write(model, product, _with_decisions(load(path), manifest, args), path)
+        manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
+        put(path, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return manifest, difference
+
+
+def about(source: Manifest, product: Product, recipe: Recipe) -> Manifest:
+    """Returns the manifest of a quantized file, with nothing that was only true of its source."""
+    return replace(
+        source,
+        precision=product.describe(recipe),
+        recipe=recipe.name,
+        calibration=None,
+        thresholds=(),
+        parity=None,
+        file=None,
+        model_version=0,
+        golden_sha256=None,
+    )
+
+
+def put(path: Path, target: Path) -> None:
+    """Moves a file and its manifest into place, the manifest first, so that no file has another's."""
+    manifest_path(path).replace(manifest_path(target))
+    if target.is_dir():
+        target.rename(path.with_name("replaced"))  # a folder cannot be renamed onto another
+    path.replace(target)
+
+
+def _with_decisions(runtime: Runtime, manifest: Manifest, args: argparse.Namespace) -> Manifest:
+    """Returns the manifest with thresholds and calibration fitted to the file's own scores."""
+    decisions = fit_on_protocol(runtime, args.protocol, args.protocol_audio or args.audio, args.split)
+    for reason in decisions.left_out:
+        print(f"no threshold for {reason}", file=sys.stderr)
+    return replace(manifest, calibration=decisions.calibration, thresholds=decisions.thresholds)
+
+
+def run_command(product: Product, args: argparse.Namespace) -> int:
+    """Quantizes as the arguments say and prints what came of it; returns the exit code.
+
+    Raises:
+        UserError: There is no such file or recipe, or the target exists.
+    """
+    row = product.row
+    recipe = parse_recipe(args.recipe)
+    if not product.takes(recipe):
+        raise UserError(f"no {row.name} file can be {recipe.name}; there are {product.recipes}")
+    if args.path is None:
+        args.path = EXPORTS / f"{args.model}{row.suffixes[0]}"
+        if not args.path.exists():
+            raise UserError(
+                f"{args.path} is missing; python export/to_{row.name}.py --model {args.model} writes it"
+            )
+    if args.path.exists() and format_of(args.path) != row:
+        raise UserError(f"{args.path}: not a {row.suffixes[0]} file")
+    if args.protocol is not None and not (args.protocol_audio or args.audio):
+        raise UserError("--protocol needs --audio or --protocol-audio, the folder that its paths begin at")
+    args.out = args.out or args.path.parent
+    target = args.out / f"{args.path.stem}.{recipe.name}{row.suffixes[0]}"
+    if not args.force and (existing := [p for p in (target, manifest_path(target)) if p.exists()]):
+        raise UserError(f"{existing[0]} exists; --force replaces it")
+    manifest, difference = quantize(product, args, target, recipe)
+    print(table(args.path, target, manifest, difference))
+    return EXIT_DONE
+
+
+def table(source: Path, target: Path, manifest: Manifest, difference: np.ndarray) -> str:
+    """Returns what was written and how it compares, one fact a line."""
+    assert manifest.file is not None
+    assert manifest.parity is not None
+    numbers = {
+        "median": np.median(difference),
+        "p95": np.quantile(difference, 0.95),
+        "largest": difference.max(),
+    }
+    rows = {
+        "file": str(target),
+        "recipe": f"{manifest.recipe}: {manifest.precision}",
+        "size": f"{manifest.file.bytes / 1024:.1f} KiB, "
+        f"{manifest.file.bytes / describe_file(source).bytes:.2f} of the source",
+        "difference": ", ".join(f"{value:.3g} {name}" for name, value in numbers.items())
+        + f", on {manifest.parity.audio}",
+        **{f"threshold {row.name}": f"{row.score:.4g}" for row in manifest.thresholds},
+    }
+    width = max(map(len, rows))
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
