@@ -28,12 +28,11 @@ from typing import Any
 import numpy as np
 
 from antispoof.errors import CheckFailed, UserError
-from antispoof.formats import format_of
 from antispoof.manifest import read_manifest
 from antispoof.speechlike import speech_like_batch
 from benchmarks.ratios import kept_times, percentiles
 from runtimes import load
-from runtimes.golden import Golden, golden_paths, read_golden, write_golden
+from runtimes.golden import Golden, golden_paths, golden_tolerance, read_golden, write_golden
 
 KIND = "on-device"  # of a results file with such figures
 GOLDEN_CLIPS = 8
@@ -107,7 +106,7 @@ def golden_for(artifact: Path, folder: Path) -> tuple[Golden, Path]:
         clips,
         scores,
         names=(manifest.input.name, manifest.output.name),
-        tolerance=format_of(artifact).tolerance_of(manifest.precision),
+        tolerance=golden_tolerance(artifact, manifest),
     )
     return golden, golden_paths(folder / artifact.name)[1]
 

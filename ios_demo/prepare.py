@@ -33,7 +33,7 @@ from runtimes import stream
 
 RATE = 48_000
 PACKAGE = "fscnn.mlpackage"
-ONNX = ("fscnn.onnx", "fscnn.w8a8-rr.onnx")
+ONNX = ("fscnn.onnx", "fscnn.w8a8-rr-f64.onnx")
 # Around the scores that generated speech gets.
 CALIBRATION = Calibration(4.0, -4.0, "made up for this test")
 THRESHOLD = Threshold("eer", 1.0, "made up for this test")
@@ -55,7 +55,7 @@ def export(folder: Path) -> None:
     """Writes the three files, with something to decide by."""
     for main in (to_onnx.main, to_coreml.main):
         main(["--model", "fscnn", "--out", str(folder)])
-    onnx_int8.main([str(folder / ONNX[0]), "--recipe", "w8a8-rr"])
+    onnx_int8.main([str(folder / ONNX[0]), "--recipe", "w8a8-rr-f64"])
     for name in (PACKAGE, *ONNX):
         manifest = replace(read_manifest(folder / name), calibration=CALIBRATION, thresholds=(THRESHOLD,))
         manifest_path(folder / name).write_text(manifest.to_json(), encoding="utf-8")

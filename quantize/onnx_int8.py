@@ -5,7 +5,8 @@
     python quantize/onnx_int8.py out/aasist-l.onnx --recipe f16 --audio clips --protocol clips/manifest.tsv
 
 Recipes: w8a8 (static INT8), w8a8-learned-mixed (trained on the calibration clips for minutes: more exact, and
-nearly as fast), w8a8-s8, w8a8-rr (same scores on processors without VNNI), w8a16, w8, w4 (weights alone),
+nearly as fast), w8a8-s8, w8a8-rr (right on processors without VNNI too), w8a8-rr-f64 (the same score to the
+bit on every processor), w8a16, w8, w4 (weights alone),
 w8d8 (dynamic), f16, f16-mixed, auto (quantize/sensitivity.py finds the layers to leave in float);
 quantize/recipes.py spells out the grammar.
 
@@ -57,7 +58,12 @@ def convert(model: Any, recipe: Recipe, clips: np.ndarray, args: argparse.Namesp
 
         return to_float16(model, recipe)
     if recipe.activations == "static":
-        return static(model, recipe, clips, args).quantize()
+        quantized = static(model, recipe, clips, args).quantize()
+        if recipe.float64:
+            from quantize.float64 import to_float64
+
+            quantized = to_float64(quantized)
+        return quantized
     from quantize import other_int
 
     by_kind = {"float": other_int.weights_only, "dynamic": other_int.dynamic}

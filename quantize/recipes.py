@@ -15,6 +15,8 @@
                 | "learned"              weights and ranges are trained on the calibration clips (minutes)
                 | "mixed"                what is cheap to leave in float stays so: of integers the layers with
                                          small maps, of float16 all arithmetic
+                | "f64"                  what stays float is computed in float64, so that no order of adding
+                                         shows: with rr, the same score to the bit on every processor (ONNX)
                 | "pruned"               the smallest quarter of the weights is zero and not stored (Core ML)
                 | "auto"                 the layers to leave in float are found by quantize/sensitivity.py
                 | "all"                  the layers that hear the waveform too; to show what that costs
@@ -22,7 +24,7 @@
 So ``w8a8`` is static QDQ in U8S8, ``w8a8-s8`` the same in S8S8, ``w8a16`` has 16-bit activations, ``w8d8`` is
 dynamic INT8, ``w8`` and ``w4`` are weight-only, ``f16-mixed`` is float16 in the file and float32 in the
 arithmetic. ``w8a8-learned-mixed`` is the most exact that is still fast, ``w8a8-rr-learned-mixed`` its twin
-that gives the same scores on every processor. In a TFLite file ``w8d8`` is both exact and fast. In Core ML,
+whose integers are the same on every processor, and ``w8a8-rr-learned-f64`` gives the very same scores. In a TFLite file ``w8d8`` is both exact and fast. In Core ML,
 ``p6-pruned`` is a joint compression: a palette for what pruning has left.
 
 Which layers stay float without being told is no part of the name, because it is the same for all: the layers
@@ -43,7 +45,7 @@ Activations = Literal["float", "static", "dynamic"]
 
 _NAME = re.compile(
     r"(?P<weights>w8|w4|p8|p6|p4|f16|f32)(?P<activations>a8|a16|d8)?"
-    r"(?P<options>(-(s8|rr|learned|mixed|pruned|auto|all))*)",
+    r"(?P<options>(-(s8|rr|learned|mixed|f64|pruned|auto|all))*)",
     re.ASCII,
 )
 _KINDS: dict[str, Activations] = {"a": "static", "d": "dynamic"}
@@ -53,6 +55,7 @@ _OPTIONS = {
     "rr": "reduced_range",
     "learned": "learned",
     "mixed": "mixed",
+    "f64": "float64",
     "pruned": "pruned",
     "auto": "searched",
     "all": "everything",
@@ -71,6 +74,7 @@ class Recipe:
         reduced_range: Whether 8-bit weights use 7 bits.
         learned: Whether weights and ranges are trained to lose less.
         mixed: Whether what is cheap to leave in float is left.
+        float64: Whether what stays float is computed in float64.
         pruned: Whether the smallest quarter of the weights becomes zero.
         searched: Whether a search says which layers are left in float.
         everything: Whether even the layers that hear the waveform are quantized.
@@ -84,6 +88,7 @@ class Recipe:
     reduced_range: bool = False
     learned: bool = False
     mixed: bool = False
+    float64: bool = False
     pruned: bool = False
     searched: bool = False
     everything: bool = False
@@ -119,7 +124,8 @@ class Recipe:
         if self.activations == "float":
             return f"{weights}, float32 activations"
         sign = "" if self.signed_activations else "u"
-        return f"{weights}, {sign}int{self.activation_bits} activations"
+        rest = ", float64 elsewhere" * self.float64
+        return f"{weights}, {sign}int{self.activation_bits} activations{rest}"
 
 
 def parse_recipe(name: str) -> Recipe:
@@ -133,7 +139,7 @@ def parse_recipe(name: str) -> Recipe:
     if match is None:
         raise UserError(
             f"no recipe {name!r}: a name is w8, w4, p8, p6, p4, f16 or f32, then a8, a16 or d8, then "
-            "-s8, -rr, -learned, -mixed, -pruned or -auto"
+            "-s8, -rr, -learned, -mixed, -f64, -pruned or -auto"
         )
     chosen = match["options"].split("-")[1:]
     options = {field: option in chosen for option, field in _OPTIONS.items()}
@@ -163,6 +169,7 @@ def _contradicts(recipe: Recipe) -> bool:
             recipe.pruned and (recipe.float16 or recipe.activations != "float"),
             recipe.learned and not (static and recipe.activation_bits == 8),
             recipe.searched and not (static and not recipe.mixed),
+            recipe.float64 and not static,
         )
     )
 

@@ -81,9 +81,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The bundled detector in float32, and in integers that are the same on every processor."""
     folder = tmp_path_factory.mktemp("models")
     assert to_onnx.main(["--out", str(folder)]) == 0
-    assert onnx_int8.main([str(folder / "fscnn.onnx"), "--recipe", "w8a8-rr"]) == 0
+    assert onnx_int8.main([str(folder / "fscnn.onnx"), "--recipe", "w8a8-rr-f64"]) == 0
     let_decide(folder / "fscnn.onnx")
-    return folder / "fscnn.onnx", folder / "fscnn.w8a8-rr.onnx"
+    return folder / "fscnn.onnx", folder / "fscnn.w8a8-rr-f64.onnx"
 
 
 def let_decide(model_file: Path) -> None:
@@ -150,7 +150,7 @@ def test_core_and_native_in_the_jvm(junit: JUnit) -> None:
 @pytest.mark.skipif(not HEADERS.is_dir(), reason="needs ONNX Runtime's headers: make android brings them")
 def test_a_clip_has_one_score_in_python_and_in_the_jvm(detectors: tuple[Path, Path], junit: JUnit) -> None:
     # The scores themselves are compared in DetectorTest: golden clips, and a whole recording at 48 kHz.
-    assert "w8a8-rr.onnx golden scores within 0.0\n" in junit.output
+    assert "w8a8-rr-f64.onnx golden scores within 0.0\n" in junit.output
     check_benchmark_files(detectors[0] / "fscnn.onnx", junit.folder)
 
 

@@ -6,10 +6,9 @@ Those for x86_64 run as they are, those for arm64 in an emulator; native/desktop
 Android's C library has and this machine's has not, and this machine's linker for Android's. Each DETECTOR is
 a folder of `antispoof embed android`.
 
-On this processor integers with a reduced range must give the golden scores to the bit. On another their
-float front end rounds otherwise, and now and then an integer behind it becomes its neighbour: there, and for
-all else, the tolerance of the golden scores holds. Prints one line that begins with SKIPPED for what cannot
-be run here; exits with 1 where a score is off.
+The tolerance is that of the golden scores: none for a recipe that promises the same on every processor
+(`-rr-f64`). Prints one line that begins with SKIPPED for what cannot be run here; exits with 1 where a score
+is off.
 """
 
 from __future__ import annotations
@@ -101,13 +100,12 @@ def answer_of(command: list[str], detector: Path) -> tuple[str, list[float]]:
     return answer["library"], answer["scores"]
 
 
-def check(label: str, command: list[str], detector: Path, *, same_processor: bool) -> None:
+def check(label: str, command: list[str], detector: Path) -> None:
     """Compares with the golden scores and prints the outcome."""
     name = json.loads((detector / "detector.json").read_text())["files"][0]
     golden = json.loads((detector / f"{name}.golden.json").read_text())
-    exact = same_processor and "-rr" in json.loads((detector / f"{name}.manifest.json").read_text())["recipe"]
     library, scores = answer_of(command, detector)
-    allowed = 0.0 if exact else golden["tolerance"]
+    allowed = golden["tolerance"]
     worst = max(abs(a - b) for a, b in zip(scores, golden["scores"], strict=True))
     said = f"{label}, {library}, {name}: golden scores within {worst:.2g} (allowed: {allowed:g})"
     if not worst <= allowed:
@@ -125,7 +123,7 @@ def main() -> None:
         build("cc", library, out / "x86_64")
         command = [str(LOADER), "--library-path", str(out / "x86_64"), str(runner)]
         for detector in detectors:
-            check("x86_64", command, detector, same_processor=True)
+            check("x86_64", command, detector)
     except Missing as missing:
         print(f"SKIPPED: x86_64: {missing}")
         return
@@ -138,7 +136,7 @@ def main() -> None:
             command = [str(qemu), "-cpu", cpu, "-L", str(ARM_ROOT), str(ARM_LOADER), "--library-path", path]
             for detector in detectors:
                 label = f"arm64-v8a on an emulated {cpu}"
-                check(label, [*command, str(runner)], detector, same_processor=False)
+                check(label, [*command, str(runner)], detector)
     except Missing as missing:
         print(f"SKIPPED: arm64-v8a: {missing}")
 

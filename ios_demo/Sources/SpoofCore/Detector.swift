@@ -26,7 +26,7 @@ public struct GoldenScores {
         }
         let raw = try decode(Raw.self, from: content, name + ".golden.json")
         guard raw.schema == 1, raw.samples == samples, (1...1000).contains(raw.clips),
-            raw.clips == raw.scores.count, raw.scores.allSatisfy(\.isFinite), raw.tolerance > 0, raw.tolerance < 1
+            raw.clips == raw.scores.count, raw.scores.allSatisfy(\.isFinite), raw.tolerance >= 0, raw.tolerance < 1
         else {
             throw SpoofFailure("\(name).golden.json: no golden scores of this model; embed the detector again")
         }

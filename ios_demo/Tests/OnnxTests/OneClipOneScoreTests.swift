@@ -42,7 +42,7 @@ final class OneClipOneScoreTests: XCTestCase {
         let models = try DetectorFolder(place("onnx")).verified(by: Anybody(), versions: NoVersions())
         XCTAssertEqual(models.count, 2)
         for model in models {
-            try check(model, exactly: model.url.lastPathComponent.contains("w8a8-rr"))
+            try check(model, exactly: model.url.lastPathComponent.contains("-f64"))
         }
     }
 

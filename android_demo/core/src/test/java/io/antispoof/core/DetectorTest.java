@@ -26,7 +26,6 @@ import org.junit.Test;
  */
 public class DetectorTest {
     /** Of a float32 file, whose kernels differ from one ONNX Runtime and processor to the next. */
-    private static final double FLOAT_TOLERANCE = 1e-4;
 
     private static final int CHUNK = 441;
 
@@ -36,11 +35,6 @@ public class DetectorTest {
             folders.add(Paths.get(name));
         }
         return folders;
-    }
-
-    /** How far off scores may be: not at all where the file's integers have a reduced range. */
-    private static double toleranceOf(Detector detector) {
-        return detector.manifest.recipe.contains("-rr") ? 0 : FLOAT_TOLERANCE;
     }
 
     private static Detector load(Path folder) throws Refusal {
@@ -64,7 +58,7 @@ public class DetectorTest {
             try (Scorer scorer = detector.open(1)) {
                 double difference = detector.accept(scorer);
                 System.out.println("\n" + detector.file() + " golden scores within " + difference);
-                assertEquals(0, difference, toleranceOf(detector));
+                assertEquals(0, difference, detector.golden.tolerance);
             }
         }
     }
@@ -75,7 +69,7 @@ public class DetectorTest {
             List<String> lines = Files.readAllLines(folder.resolve("stream.jsonl"));
             int rate = Integer.parseInt(lines.remove(0));
             Detector detector = load(folder);
-            double tolerance = toleranceOf(detector);
+            double tolerance = detector.golden.tolerance;
             List<Reading> readings = listen(detector, GoldenVectorsTest.pcm(folder.resolve("stream.pcm")), rate);
             assertEquals(lines.size(), readings.size());
             assertTrue("a recording of several windows", lines.size() > 3);
