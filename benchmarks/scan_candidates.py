@@ -112,6 +112,43 @@ def torch_call(form: ScanForm, inputs: Inputs) -> Call:
     return call
 
 
+class OneProduct(torch.nn.Module):
+    """A Scan over as many steps as the selective one's, which multiplies its state once in each."""
+
+    A: torch.Tensor
+
+    def __init__(self, rates: np.ndarray) -> None:
+        super().__init__()
+        self.register_buffer("A", torch.from_numpy(rates.T.copy()))
+
+    def forward(self, delta: torch.Tensor) -> torch.Tensor:
+        """Returns the last state, (batch, states, channels), for steps ``delta (batch, length, channels)``."""
+        from torch._higher_order_ops.scan import scan_op
+
+        def step(
+            h: torch.Tensor, d: torch.Tensor, rate: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            return h * rate, d.clone()
+
+        state = delta.new_ones((len(delta), *self.A.shape))
+        state, steps = scan_op(step, [state], [delta[:1, :, :1].transpose(0, 1).contiguous()], (self.A,))
+        return state + steps.sum()
+
+
+def export_product(inputs: Inputs, target: Path) -> None:
+    """Writes a Scan of one product a step as an ONNX file."""
+    with torch.no_grad():
+        program = torch.onnx.export(
+            OneProduct(inputs.A),
+            (torch.from_numpy(inputs.delta),),
+            input_names=("delta",),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    target.write_bytes(program.model_proto.SerializeToString())
+
+
 def export_onnx(form: ScanForm, inputs: Inputs, target: Path, dynamic: bool = False) -> int:
     """Writes one form as an ONNX file and returns its number of nodes, those of loop bodies included."""
     example = tuple(torch.from_numpy(getattr(inputs, name)) for name in ("x", "delta", "B", "C"))
