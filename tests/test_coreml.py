@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ from antispoof.errors import CheckFailed, UserError
 from antispoof.formats import HALF_TOLERANCE, format_named
 from antispoof.manifest import describe_file, manifest_path, read_manifest
 from antispoof.models import create_model, model_names, small_config
-from antispoof.pretrained import load_pretrained
+from antispoof.models.layers.graph import GraphPool
+from antispoof.pretrained import Weights, load_pretrained
 from antispoof.speechlike import speech_like_batch
 from export import coreml_file, to_coreml
 from export.graph import ScoreGraph
@@ -373,9 +376,7 @@ def test_other_targets_score_the_same(target: str, tmp_path: Path) -> None:
 
 
 PUBLIC = ["AASIST.pth", "AASIST-L.pth"]
-# A clip on which two nodes of the graph pooling nearly tie may score 0.09 off in half precision: with
-# AASIST-L, 2 of these 12 dev clips are beyond 0.02. The others must not be.
-CLIPS, NEAR_TIES, NEAR_TIE_TOLERANCE = 12, 3, 0.2
+CLIPS = 12  # of the dev split, in the order of their names; two of them are of the kind that is looked into
 
 
 @pytest.mark.slow
@@ -394,19 +395,53 @@ def test_public_weights_score_real_speech_as_in_pytorch(
 @pytest.mark.slow
 @pytest.mark.parametrize("checkpoint", PUBLIC)
 def test_public_weights_in_half_precision_score_real_speech(
-    checkpoint: str, shared: Path, tmp_path: Path
+    checkpoint: str, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """To 0.02, but where rounding makes two nodes of the graph pooling change places, which have nearly tied.
+
+    Of those clips the arithmetic is as exact: given float32's order, they score within 0.02 too.
+    """
     weights = load_pretrained(str(shared / "weights" / checkpoint))
-    converted = coreml_file.convert(ScoreGraph(weights.detector), precision="float16")
-    manifest = describe(weights, format_named("coreml"), batch=1, precision="float16", recipe="none")
-    package_files.write_package(converted.model, manifest, tmp_path / "half.mlpackage")
     clips = mil.take_clips(shared / "audio" / "asvspoof" / "dev", CLIPS, weights.detector.clip_samples)
     expected = EagerRuntime(weights.detector, tmp_path).score(clips)
-    evaluator = Evaluator(read_package(tmp_path / "half.mlpackage"))
-    scores = np.concatenate([evaluator.run({"waveform": clip[None]})["score"] for clip in clips])
-    difference = np.sort(np.abs(scores - expected))
-    assert difference[-1 - NEAR_TIES] <= HALF_TOLERANCE
-    assert difference[-1] <= NEAR_TIE_TOLERANCE
+    network = half_package(weights, tmp_path / "half.mlpackage")
+    difference = np.abs(
+        [float(network.run({"waveform": clip[None]})["score"][0]) for clip in clips] - expected
+    )
+    exchanged = np.flatnonzero(difference > HALF_TOLERANCE)
+    assert len(exchanged) < len(clips) / 4
+    for index in exchanged:
+        waveform = clips[index : index + 1]
+        orders: list[torch.Tensor] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(GraphPool, "forward", partialmethod(pool_and_tell, orders))
+            EagerRuntime(weights.detector, tmp_path).score(waveform)
+        with monkeypatch.context() as patch:
+            patch.setattr(GraphPool, "forward", partialmethod(pool_as_told, itertools.cycle(orders)))
+            told = half_package(weights, tmp_path / f"told-{index}.mlpackage")
+        score = float(told.run({"waveform": waveform})["score"][0])
+        assert abs(score - expected[index]) <= HALF_TOLERANCE
+
+
+def half_package(weights: Weights, path: Path) -> Evaluator:
+    """Writes a package in half precision and returns what evaluates it."""
+    converted = coreml_file.convert(ScoreGraph(weights.detector), precision="float16")
+    manifest = describe(weights, format_named("coreml"), batch=1, precision="float16", recipe="none")
+    package_files.write_package(converted.model, manifest, path)
+    return Evaluator(read_package(path))
+
+
+def pool_and_tell(pool: GraphPool, orders: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """Pools as ever, and appends the one-hot matrix ``(batch, kept, nodes)`` of what it keeps, in order."""
+    score = torch.sigmoid(pool.gate(x))
+    kept = torch.argsort(score.squeeze(2), dim=1, descending=True, stable=True)[:, : pool.kept(x.shape[1])]
+    orders.append(torch.nn.functional.one_hot(kept, x.shape[1]).to(x.dtype))
+    return orders[-1] @ (x * score)
+
+
+def pool_as_told(pool: GraphPool, orders: Iterator[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """Pools by the next of ``orders``."""
+    return next(orders) @ (x * torch.sigmoid(pool.gate(x)))
 
 
 def test_half_precision_is_what_the_file_declares(half: Path) -> None:
