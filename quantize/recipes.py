@@ -13,8 +13,8 @@
                 | "rr"                   reduced range: 7-bit weights, for processors whose 8-bit products
                                          saturate in 16 bits (x86 without VNNI)
                 | "learned"              weights and ranges are trained on the calibration clips (minutes)
-                | "mixed"                what is cheap to leave in float stays so: of integers the layers with
-                                         small maps, of float16 all arithmetic
+                | "mixed"                what is cheap to leave in float stays so: of integers the small
+                                         layers, of float16 all arithmetic
                 | "f64"                  what stays float is computed in float64, so that no order of adding
                                          shows: with rr, the same score to the bit on every processor (ONNX)
                 | "pruned"               the smallest quarter of the weights is zero and not stored (Core ML)
@@ -24,7 +24,8 @@
 So ``w8a8`` is static QDQ in U8S8, ``w8a8-s8`` the same in S8S8, ``w8a16`` has 16-bit activations, ``w8d8`` is
 dynamic INT8, ``w8`` and ``w4`` are weight-only, ``f16-mixed`` is float16 in the file and float32 in the
 arithmetic. ``w8a8-learned-mixed`` is the most exact that is still fast, ``w8a8-rr-learned-mixed`` its twin
-whose integers are the same on every processor, and ``w8a8-rr-learned-f64`` gives the very same scores. In a TFLite file ``w8d8`` is both exact and fast. In Core ML,
+whose integers are the same on every processor, and ``w8a8-rr-learned-f64`` gives the very same scores. In a
+TFLite file ``w8d8`` is both exact and fast. In Core ML,
 ``p6-pruned`` is a joint compression: a palette for what pruning has left.
 
 Which layers stay float without being told is no part of the name, because it is the same for all: the layers
@@ -40,7 +41,7 @@ from typing import Literal
 
 from antispoof.errors import UserError
 
-AUTO = "w8a8-auto"  # what plain "auto" is short for
+AUTO = "w8a8-rr-auto"  # what plain "auto" is short for
 Activations = Literal["float", "static", "dynamic"]
 
 _NAME = re.compile(

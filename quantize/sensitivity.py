@@ -130,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
         prog="sensitivity.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("model", type=Path, metavar="MODEL", help="an exported float32 .onnx")
-    p.add_argument("--recipe", default="w8a8", metavar="NAME", help="a static one (default w8a8)")
+    p.add_argument("--recipe", default="w8a8-rr", metavar="NAME", help="a static one (default w8a8-rr)")
     p.add_argument("--calibration", default=str(CLIPS), metavar="LIST", help="list of clips, or `all`")
     p.add_argument("--audio", type=Path, metavar="DIR", help="folder that the list's paths begin at")
     p.add_argument("--observer", choices=OBSERVERS, default="mse", help="how ranges are chosen (default mse)")

@@ -39,6 +39,7 @@ from runtimes.ort import open_session
 
 SPLITS = 8  # channels for a map of one; one of them holds what is negative
 EXPONENTIAL = 6.0  # how far below zero the sigmoid is read: exp(-6) is less than half a step of 256
+LEAST_EXPONENTIAL = 5.0  # a tensor that ends nearer to zero keeps its ELU: there a sigmoid is a straight line
 ELU_LOWEST = -4.5  # where alpha * exp(x) is below 0.02, less than any step here
 MIXED_SHARE = 0.03  # with "mixed", layers whose map is this small beside the largest keep float activations
 BETWEEN = ("Elu", "Add", "MaxPool", "Relu")
@@ -224,7 +225,7 @@ class Rewriter:
         return float(np.float32(max(self.largest[name], 1e-6) / (SPLITS - 1) / self.split_steps))
 
     def _can_look_up(self, grid: Grid) -> bool:
-        return (grid.low, grid.high) == (0, 255) and grid.zero < 255
+        return (grid.low, grid.high) == (0, 255) and grid.scale * (255 - grid.zero) >= LEAST_EXPONENTIAL
 
     def _pair(self, name: str, grid: Grid) -> tuple[str, str]:
         """Adds Quantize and Dequantize behind a tensor; returns the integers and the rounded tensor."""

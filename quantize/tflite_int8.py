@@ -5,7 +5,7 @@
     python quantize/tflite_int8.py out/fscnn.tflite --recipe w8a8 --calibration all --audio my-recordings
 
 Recipes: w8d8 (dynamic INT8: the range of each convolution's input is found in every run, and with it in every
-tile of time; exact, and fast on CPUs), w8d8-mixed (small convolutions stay float: more exact still), w8a8 and
+tile of time; exact, and fast on CPUs), w8d8-mixed (small layers stay float: more exact still), w8a8 and
 w8a16 (static, for processors that take nothing else; on CPUs less exact, and w8a16 slow), w8, w4 (weights
 alone), f16-mixed (weights in float16). Whether half precision is computed in is for the runtime to say, not
 for the file, so there is no f16.

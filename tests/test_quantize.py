@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from antispoof.errors import UserError
 from antispoof.manifest import read_manifest
@@ -16,7 +17,9 @@ from export import to_onnx
 from quantize import calibration, onnx_int8
 from quantize.calibration import Histogram, observe
 from quantize.recipes import parse_recipe
+from quantize.static_int import calibrate
 from runtimes import load
+from runtimes.ort import open_session
 
 RECIPES = (
     *("w8a8", "w8a8-s8", "w8a8-rr", "w8a8-mixed", "w8a8-learned", "w8a8-rr-learned-mixed", "w8a8-auto"),
@@ -144,3 +147,51 @@ def test_nothing_is_overwritten_unless_forced(float_model: Path, tmp_path: Path)
     with pytest.raises(UserError, match="--force"):
         onnx_int8.main([str(float_model), "--recipe", "w8", "--out", str(tmp_path)])
     assert target.read_text() == "mine"
+
+
+def convolutions_around_an_elu(size: float) -> onnx.ModelProto:
+    """A graph whose ELU reads values as large as ``size``."""
+    random = np.random.default_rng(0)
+
+    def weights(*shape: int) -> np.ndarray:
+        return random.normal(0, np.prod(shape[1:]) ** -0.5, shape).astype(np.float32)
+
+    nodes = [
+        helper.make_node("Unsqueeze", ["waveform", "one"], ["row"]),
+        helper.make_node("Conv", ["row", "first"], ["filtered"], strides=[8]),
+        helper.make_node("Tanh", ["filtered"], ["bounded"]),
+        helper.make_node("Mul", ["bounded", "size"], ["sized"]),
+        helper.make_node("Conv", ["sized", "second"], ["before"]),
+        helper.make_node("Elu", ["before"], ["after"]),
+        helper.make_node("Conv", ["after", "third"], ["last"]),
+        helper.make_node("ReduceMean", ["last"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("Div", ["mean", "size"], ["score"]),
+    ]
+    constants = {
+        "one": np.array([1]),
+        "size": np.float32(size),
+        "first": weights(8, 1, 16),
+        "second": weights(8, 8, 3),
+        "third": np.abs(weights(8, 8, 3)),  # so that the score is nearly the mean of the ELU
+    }
+    stored = [numpy_helper.from_array(values, name) for name, values in constants.items()]
+    waveform = helper.make_tensor_value_info("waveform", onnx.TensorProto.FLOAT, [1, 16_000])
+    score = helper.make_tensor_value_info("score", onnx.TensorProto.FLOAT, [1])
+    graph = helper.make_graph(nodes, "around-an-elu", [waveform], [score], stored)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+# As a share of the largest score. An exponential that is a straight line instead makes it 1.3.
+ELU_ERROR = 0.05
+
+
+@pytest.mark.parametrize("size", [10.0, 1.0])  # above and below what the 8-bit exponential reaches
+def test_an_elu_stays_one_however_small_its_values(size: float) -> None:
+    model = convolutions_around_an_elu(size)
+    clips = 3 * speech_like_batch(8, 16_000, seed=1)
+    quantized = calibrate(model, parse_recipe("w8a8"), clips, "mse").quantize()
+    scores = [
+        [session.run(None, {"waveform": clip[None]})[0][0] for clip in clips]
+        for session in (open_session(one.SerializeToString(), threads=1) for one in (model, quantized))
+    ]
+    assert np.abs(np.subtract(*scores)).max() <= ELU_ERROR * np.abs(scores[0]).max()

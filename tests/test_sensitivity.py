@@ -107,10 +107,10 @@ def test_the_command_writes_its_answer_and_auto_uses_it(
     monkeypatch.setattr(calibration, "GENERATED_CLIPS", CLIPS)
     monkeypatch.setattr(layer_search, "ROUNDS", 1)
     assert onnx_int8.main([str(source), "--recipe", "auto", "--out", str(tmp_path)]) == 0
-    answer = json.loads((tmp_path / "aasist-l.w8a8-auto.front.json").read_text())
+    answer = json.loads((tmp_path / "aasist-l.w8a8-rr-auto.front.json").read_text())
     assert answer["chosen"] in answer["front"]
     assert "(chosen)" in capsys.readouterr().err
-    graph = onnx.load(tmp_path / "aasist-l.w8a8-auto.onnx").graph
+    graph = onnx.load(tmp_path / "aasist-l.w8a8-rr-auto.onnx").graph
     left = {f"{name}.restored" for name in answer["chosen"]["layers"]}
     floats = {node.input[1] for node in graph.node if node.op_type == "Conv" and "restored" in node.input[1]}
     assert floats == left
