@@ -15,8 +15,12 @@ from antispoof.errors import UserError
 from antispoof.formats import format_of
 from antispoof.manifest import Manifest, manifest_path
 from benchmarks import peer_runtimes
+from benchmarks.worker_handle import Following
 from runtimes import load
+from runtimes.cached import SUFFIX as CACHED
+from runtimes.native_core import Event, Kind
 from runtimes.ort import open_session
+from runtimes.stream_model import open_stream_model
 
 # The library that runs a format. A worker imports it before it measures memory, so that what a model
 # needs is not mixed up with what its library needs.
@@ -50,7 +54,9 @@ def import_library(path: Path) -> None:
     is_peer = path.suffix == peer_runtimes.SUFFIX
     if is_peer:
         peer_runtimes.keep_quiet()
-    name = peer_runtimes.library_of(path) if is_peer else LIBRARIES.get(format_of(path).name)
+    is_split = path.name.endswith(CACHED)
+    format = "onnx" if is_peer or is_split else format_of(path).name
+    name = peer_runtimes.library_of(path) if is_peer else LIBRARIES.get(format)
     if name is not None:
         try:
             importlib.import_module(name)
@@ -58,17 +64,22 @@ def import_library(path: Path) -> None:
             return  # opening the file says what to install
 
 
-def open_subject(path: Path, *, threads: int, model: str | None = None) -> Subject:
+def open_subject(
+    path: Path, *, threads: int, model: str | None = None, following: Following | None = None
+) -> Subject:
     """Opens a file for timing.
 
     Args:
         path: An exported file, a checkpoint, an ONNX file without manifest, or a peer's file.
         threads: How many threads one run may use.
         model: The model's name, for a checkpoint that does not tell.
+        following: Whether to score windows that follow one another, and how.
 
     Raises:
         UserError: The file cannot be opened, or has not one float32 input.
     """
+    if following:
+        return _open_following(path, threads, following)
     if path.suffix == peer_runtimes.SUFFIX:
         facts = {"format": peer_runtimes.runtime_of(path), "manifest": False}
         run = peer_runtimes.open_run(path, threads)
@@ -85,6 +96,26 @@ def open_subject(path: Path, *, threads: int, model: str | None = None) -> Subje
     shape = (runtime.input.batch or 1, runtime.input.samples)
     # `_run`, without the checks of `score`: a foreign file's session is called as barely.
     return Subject(runtime._run, lambda scores: float(scores[0]), shape, facts)
+
+
+def _open_following(path: Path, threads: int, following: Following) -> Subject:
+    model = open_stream_model(path, following.hop_seconds, fast=following.fast, threads=threads, network=None)
+    position = 0
+
+    def run(audio: np.ndarray) -> list[float]:
+        """Scores the windows of ``audio (1, samples)``, as if they followed those of the run before."""
+        nonlocal position
+        scores = []
+        for index in range(following.windows):
+            window = audio[0, index * model.hop :][: model.samples]
+            event = Event(Kind.WINDOW, model.samples, 0, 0, model.samples, 0, position, window)
+            scores.append(model.score(event))
+            position += model.hop
+        return scores
+
+    shape = (1, model.samples + (following.windows - 1) * model.hop)
+    facts = {"manifest": True, **_origin(model.manifest), "hop_samples": model.hop}
+    return Subject(run, lambda scores: scores[0], shape, facts)
 
 
 def _origin(manifest: Manifest | None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from antispoof.errors import UserError, one_line
 from antispoof.manifest import describe_file
 from antispoof.speechlike import speech_like
 from benchmarks.subjects import Subject, import_library, open_subject
+from benchmarks.worker_handle import Following
 
 LOOK_S = 0.005
 IDLE_LOOKS = 3  # in a row: a looping thread may just be waiting for a core
@@ -33,7 +34,7 @@ def main() -> int:
     pipe = Connection(int(sys.argv[1]))
     try:
         order = pipe.recv()
-        serve(pipe, Path(order["path"]), order["threads"], order["model"])
+        serve(pipe, Path(order["path"]), order["threads"], order["model"], order["following"])
     except (EOFError, BrokenPipeError):
         return 0  # the parent is done, or gone
     except UserError as error:
@@ -44,7 +45,7 @@ def main() -> int:
     return 1
 
 
-def serve(pipe: Connection, path: Path, threads: int, model: str | None) -> None:
+def serve(pipe: Connection, path: Path, threads: int, model: str | None, following: Following | None) -> None:
     """Loads, runs once, reports both, then does a run of clip ``i`` for every ``i`` received.
 
     A negative number asks for the peak of memory instead.
@@ -53,7 +54,7 @@ def serve(pipe: Connection, path: Path, threads: int, model: str | None) -> None
     import_library(path)
     reset_peak_memory()
     before = memory_kib("VmRSS")
-    subject, load = timed(lambda: open_subject(path, threads=threads, model=model))
+    subject, load = timed(lambda: open_subject(path, threads=threads, model=model, following=following))
     loaded = memory_kib("VmRSS")
     clips = _clips(subject)
     outputs, first = timed(lambda: subject.run(clips[0]))

@@ -23,12 +23,28 @@ THREAD_VARIABLES = (
 
 
 @dataclass(frozen=True)
+class Following:
+    """That a run is to score windows that follow one another, as a stream does, and how.
+
+    Attributes:
+        windows: In a run.
+        hop_seconds: From one to the next, or the nearest that the file can.
+        fast: Of a file in two halves, whether to take those for the least work.
+    """
+
+    windows: int
+    hop_seconds: float
+    fast: bool = False
+
+
+@dataclass(frozen=True)
 class Artifact:
-    """A file to time, and what to call it."""
+    """A file to time, what to call it, and whether it is to run as in a stream instead of on a clip."""
 
     label: str
     path: Path
     model: str | None = None
+    following: Following | None = None
 
 
 class WorkerFailed(Exception):
@@ -54,7 +70,8 @@ class Worker:
                 stdout=self._errors,
                 stderr=self._errors,
             )
-        self._pipe.send({"path": str(artifact.path), "threads": threads, "model": artifact.model})
+        order = {"path": str(artifact.path), "threads": threads, "model": artifact.model}
+        self._pipe.send(order | {"following": artifact.following})
 
     def __enter__(self) -> Worker:
         return self

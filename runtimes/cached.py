@@ -1,44 +1,53 @@
-"""AASIST over windows that follow one another, computing only what a window adds to the one before.
+"""A detector in two halves over windows that follow one another: the first computes only what is new.
 
-The encoder's pooling makes one column of 3^7 = 2187 samples, so a window that starts a whole number of
-columns later repeats the columns of the last one, shifted. Not all of them: convolutions pad the window's
-edges with zeros, and through six blocks that padding reaches the first column and the last
-(`WaveformEncoder._in_tiles` says why it is one). Two ways to deal with those:
+What the halves are is the model's own business (`antispoof.models.detector.Split`): an encoder that makes
+columns of a window's newest samples, and may hand something on to its next run, and a back end that makes a
+score of a window's columns. Here the columns are kept. There are two ways to cut a model:
 
-- exact: both are computed anew for every window. The score is that of the whole window, up to rounding.
-- fast: a column stays what it was when it was last, or when it was not first yet. That saves three columns
-  a hop, and the score is not quite that of the whole window.
-
-Where columns are computed, one more beside them is, which the padding of the piece's own edge spoils.
+- exact: the score is that of the whole window, up to rounding.
+- fast: columns stay what they were when they were new, and the score is not quite that of the whole window.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from antispoof.audio import SAMPLE_RATE
+from antispoof.columns import Geometry
 from antispoof.errors import UserError
 from antispoof.manifest import MAX_BYTES, File, Manifest, describe_content, parse_manifest
 from runtimes.ort import open_session
 
 SUFFIX = ".cached.json"
-SCHEMA = 1
-HALO = 1  # columns beside an edge that its padding spoils
-Function = Callable[[np.ndarray], np.ndarray]
+SCHEMA = 2
+MAX_CARRIED = 1 << 24  # numbers that an encoder may hand on; those here have thousands
+Function = Callable[..., Sequence[np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Geometry:
-    """How samples become columns: ``frames`` of ``column`` samples each, and ``reach`` samples beyond."""
+class Halves:
+    """One way to cut the model: which files, how samples become columns, and what the encoder hands on.
 
-    samples: int
-    column: int
-    frames: int
-    reach: int
+    Attributes:
+        encoder: The file of the first half.
+        back_end: That of the second.
+        geometry: Of the encoder.
+        carried: The shapes of what the encoder hands on; with a window that follows none it gets zeros.
+        hears: Whether the back end takes the waveform beside the columns.
+    """
+
+    encoder: File
+    back_end: File
+    geometry: Geometry
+    carried: tuple[tuple[int, ...], ...] = ()
+    hears: bool = False
 
 
 class CachedDetector:
@@ -46,35 +55,30 @@ class CachedDetector:
 
     Attributes:
         hop: Samples from one window to the next.
-        fresh_columns: Columns computed for a window that follows, those spoilt included.
     """
 
-    def __init__(
-        self, encode: Function, classify: Function, geometry: Geometry, hop_columns: int, *, exact: bool
-    ) -> None:
+    def __init__(self, encode: Function, classify: Function, halves: Halves, hop_columns: int) -> None:
         """Takes the two halves of a detector.
 
         Args:
-            encode: Waveform ``(1, samples)`` of any length to the map ``(1, C, F, columns)``.
-            classify: The whole map to the score ``(1,)``.
-            geometry: Of the encoder.
+            encode: As `Split.encoder`, with lists for tuples.
+            classify: As `Split.back_end`.
+            halves: How they belong together.
             hop_columns: Columns from one window to the next.
-            exact: Whether the columns that padding touches are computed anew.
 
         Raises:
             UserError: The hop is less than a column, or leaves nothing to keep.
         """
-        self.encode, self.classify, self.geometry, self.exact = encode, classify, geometry, exact
-        self.hop_columns, self.hop = hop_columns, hop_columns * geometry.column
-        renewed = hop_columns + (1 if exact else 0)  # exact: the column that was last is no longer
-        self._first = geometry.frames - renewed - HALO  # column that the new piece starts with
-        if hop_columns < 1 or self._first < 1:
+        self.encode, self.classify, self.halves = encode, classify, halves
+        self.geometry = geometry = halves.geometry
+        if not 1 <= hop_columns <= geometry.largest_hop:
             raise UserError(
                 f"a hop of {hop_columns} columns of {geometry.column} samples: 1 to "
-                f"{geometry.frames - 3 if exact else geometry.frames - 2} leave something to keep"
+                f"{geometry.largest_hop} leave something to keep"
             )
-        self.fresh_columns = renewed + HALO + (1 + HALO if exact else 0)
-        self._map: np.ndarray | None = None
+        self.hop_columns, self.hop = hop_columns, hop_columns * geometry.column
+        self._columns: np.ndarray | None = None
+        self._carried: list[np.ndarray] = []
 
     def score(self, window: np.ndarray, *, follows: bool) -> float:
         """Returns the score of ``window (samples,)``.
@@ -82,34 +86,53 @@ class CachedDetector:
         Args:
             window: float32 at 16 kHz.
             follows: Whether it begins ``hop`` samples after the last one, in the same audio.
+
+        Raises:
+            UserError: The score is not finite.
         """
         waveform = np.ascontiguousarray(window[None])
-        last = self._map if follows else None
-        self._map = self.encode(waveform) if last is None else self._moved(last, waveform)
-        return float(self.classify(self._map)[0])
+        last = self._columns if follows else None
+        self._columns = self._first(waveform) if last is None else self._moved(last, waveform)
+        heard = (waveform,) if self.halves.hears else ()
+        score = float(self.classify(self._columns, *heard)[0][0])
+        if not math.isfinite(score):
+            self._columns = None
+            raise UserError("the model returned a score that is not finite: so was the audio, or nearly")
+        return score
+
+    def _first(self, waveform: np.ndarray) -> np.ndarray:
+        zeros = [np.zeros(shape, np.float32) for shape in self.halves.carried]
+        columns, *self._carried = self.encode(waveform, *zeros)
+        return columns[..., -self.geometry.frames :]
 
     def _moved(self, last: np.ndarray, waveform: np.ndarray) -> np.ndarray:
-        column = self.geometry.column
-        fresh = self.encode(np.ascontiguousarray(waveform[:, self._first * column :]))[..., HALO:]
-        kept = last[..., self.hop_columns :][..., : self.geometry.frames - fresh.shape[3]]
-        if not self.exact:
-            return np.concatenate([kept, fresh], axis=3)
-        edge = np.ascontiguousarray(waveform[:, : (1 + HALO) * column + self.geometry.reach])
-        return np.concatenate([self.encode(edge)[..., :1], kept[..., 1:], fresh], axis=3)
+        geometry = self.geometry
+        piece = np.ascontiguousarray(waveform[:, -geometry.piece(self.hop_columns) :])
+        columns, *self._carried = self.encode(piece, *self._carried)
+        fresh = columns[..., geometry.spoilt :][..., -geometry.frames :]
+        kept = last[..., self.hop_columns :][..., : geometry.frames - fresh.shape[-1]]
+        if not geometry.edge:
+            return np.concatenate([kept, fresh], axis=-1)
+        first, *_ = self.encode(np.ascontiguousarray(waveform[:, : geometry.edge_samples]))
+        edge = first[..., : geometry.edge]
+        return np.concatenate([edge, kept[..., geometry.edge :], fresh], axis=-1)
 
 
 @dataclass(frozen=True)
 class CachedFiles:
-    """The two halves on disk: what the detector is, its geometry, and the files' names and hashes."""
+    """The halves on disk: what the detector is, and either way to cut it; both may be the same files."""
 
     manifest: Manifest
-    geometry: Geometry
-    encoder: File
-    back_end: File
+    exact: Halves
+    fast: Halves
 
     def to_json(self) -> str:
         """Returns it as JSON, the same bytes for the same facts."""
         return json.dumps({"cached": SCHEMA, **asdict(self)}, indent=2, sort_keys=True) + "\n"
+
+    def halves(self, *, exact: bool) -> Halves:
+        """Returns one way or the other."""
+        return self.exact if exact else self.fast
 
 
 def read_cached(path: Path) -> CachedFiles:
@@ -122,17 +145,40 @@ def read_cached(path: Path) -> CachedFiles:
         with path.open("rb") as file:
             facts = json.loads(file.read(MAX_BYTES))
         if facts["cached"] != SCHEMA:
-            raise UserError(f"{path}: schema {facts['cached']!r}; this version reads {SCHEMA}")
+            raise UserError(
+                f"{path}: schema {facts['cached']!r}, this version reads {SCHEMA}; export it again"
+            )
         manifest = parse_manifest(json.dumps(facts["manifest"]).encode(), str(path))
-        geometry = Geometry(**{name: int(value) for name, value in facts["geometry"].items()})
-        files = [File(**facts[part]) for part in ("encoder", "back_end")]
+        exact, fast = (_parse_halves(facts[way]) for way in ("exact", "fast"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is no description of a split detector; export it again") from error
-    if geometry.samples != manifest.input.samples or min(asdict(geometry).values()) < 1:
+    if not all(_is_possible(halves, manifest.input.samples) for halves in (exact, fast)):
         raise UserError(f"{path}: its geometry does not fit its manifest")
-    return CachedFiles(manifest, geometry, *files)
+    return CachedFiles(manifest, exact, fast)
+
+
+def _parse_halves(facts: dict[str, Any]) -> Halves:
+    geometry = Geometry(**{name: int(value) for name, value in facts["geometry"].items()})
+    carried = tuple(tuple(map(int, shape)) for shape in facts["carried"])
+    encoder, back_end = (File(**facts[part]) for part in ("encoder", "back_end"))
+    return Halves(encoder, back_end, geometry, carried, bool(facts["hears"]))
+
+
+def _is_possible(halves: Halves, samples: int) -> bool:
+    """Tells whether figures from a file can be those of a detector of this window."""
+    geometry = halves.geometry
+    positive = min(geometry.column, geometry.frames, *(size for shape in halves.carried for size in shape))
+    others = min(geometry.overlap, geometry.spoilt, geometry.edge, geometry.edge_samples)
+    return (
+        geometry.samples == samples
+        and positive >= 1
+        and others >= 0
+        and geometry.edge <= geometry.frames <= samples
+        and geometry.edge_samples <= samples
+        and sum(math.prod(shape) for shape in halves.carried) <= MAX_CARRIED
+    )
 
 
 def open_cached(
@@ -140,8 +186,15 @@ def open_cached(
 ) -> tuple[CachedFiles, CachedDetector]:
     """Opens both halves in ONNX Runtime after their hashes were found right."""
     files = read_cached(path)
-    encode, classify = (_opened(path, file, threads) for file in (files.encoder, files.back_end))
-    return files, CachedDetector(encode, classify, files.geometry, hop_columns, exact=exact)
+    halves = files.halves(exact=exact)
+    encode, classify = (_opened(path, file, threads) for file in (halves.encoder, halves.back_end))
+    return files, CachedDetector(encode, classify, halves, hop_columns)
+
+
+def nearest_hop(path: Path, seconds: float, *, exact: bool) -> int:
+    """Returns how many columns of a model in halves come nearest to a hop, one at least."""
+    column = read_cached(path).halves(exact=exact).geometry.column
+    return max(1, round(seconds * SAMPLE_RATE / column))
 
 
 def _opened(path: Path, file: File, threads: int) -> Function:
@@ -153,10 +206,10 @@ def _opened(path: Path, file: File, threads: int) -> Function:
     if describe_content(place, content) != file:
         raise UserError(f"{place}: not the file that {path.name} was written for; export it again")
     session = open_session(content, threads=threads)
-    (name,) = (value.name for value in session.get_inputs())
+    names = [value.name for value in session.get_inputs()]
 
-    def run(values: np.ndarray) -> np.ndarray:
-        result: np.ndarray = session.run(None, {name: values})[0]
-        return result
+    def run(*values: np.ndarray) -> Sequence[np.ndarray]:
+        results: Sequence[np.ndarray] = session.run(None, dict(zip(names, values, strict=True)))
+        return results
 
     return run

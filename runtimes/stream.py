@@ -3,7 +3,7 @@
     python runtimes/stream.py out/fscnn.onnx --wav call.wav
     python runtimes/stream.py out/fscnn.onnx --microphone --hop 1
     python runtimes/stream.py out/fscnn.onnx --wav call.wav --json > call.jsonl
-    python runtimes/stream.py out/aasist-l.cached.json --wav call.wav --fast    # of to_onnx_cached.py
+    python runtimes/stream.py out/fscnn.cached.json --wav call.wav --fast    # of to_onnx_cached.py
 
 A line for each window of speech: the time at which it ended, its score, where the model's manifest holds a
 calibration the log-likelihood ratio and its average over the last seconds, and the decision. Windows are a
@@ -15,8 +15,8 @@ in either direction and only when the average stays beyond it for a while. Witho
 calibration there are scores and no decisions. Ctrl-C ends with the summary that the end of the recording
 brings too. The exit code is 1 where nothing could be scored, or where the source failed before its end.
 
-A model exported in two halves (.cached.json) computes only what a window adds to the last. Its hop is rounded
-to columns of 0.137 s; with --fast the columns at a window's edges stay as they were.
+A model exported in two halves (.cached.json) computes only what a window adds to the last, and its hop is
+rounded to whole columns. It scores as the whole model does, or with --fast nearly so, at the least cost.
 """
 
 from __future__ import annotations

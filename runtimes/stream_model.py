@@ -10,7 +10,7 @@ from antispoof.audio import SAMPLE_RATE
 from antispoof.errors import UserError
 from antispoof.manifest import Manifest
 from runtimes import load
-from runtimes.cached import SUFFIX, CachedDetector, open_cached, read_cached
+from runtimes.cached import SUFFIX, CachedDetector, nearest_hop, open_cached
 from runtimes.native_core import Event
 
 
@@ -38,7 +38,7 @@ def open_stream_model(
     Args:
         path: The file.
         hop_seconds: Between windows; of two halves the nearest whole number of columns is taken.
-        fast: Of two halves, whether the columns at the edges stay as they were.
+        fast: Of two halves, whether to take those whose scores are near, for the least work.
         threads: How many one run may use.
         network: The model's name, for a checkpoint that does not tell.
         trusted_key: A public key that must have signed the file; models in two halves are not signed.
@@ -64,8 +64,7 @@ def open_stream_model(
 
 
 def _in_halves(path: Path, hop_seconds: float, fast: bool, threads: int) -> StreamModel:
-    column = read_cached(path).geometry.column
-    columns = max(1, round(hop_seconds * SAMPLE_RATE / column))
+    columns = nearest_hop(path, hop_seconds, exact=not fast)
     files, cached = open_cached(path, columns, exact=not fast, threads=threads)
     return StreamModel(files.manifest, files.manifest.input.samples, cached.hop, _following(cached))
 

@@ -14,23 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from antispoof.audio import CLIP_SAMPLES, SAMPLE_RATE, fit_length, load_audio
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, UserError
 from antispoof.manifest import Calibration, Threshold, manifest_path, read_manifest
-from antispoof.pretrained import load_pretrained
 from antispoof.speechlike import speech_like
-from export import to_onnx_cached
 from runtimes import load
-from runtimes.cached import open_cached
 from runtimes.capture import Lost, SourceFailed, open_microphone, open_recording
-from runtimes.native_core import Event, Stream
-from runtimes.stream import main, stream_config
+from runtimes.stream import main
 
 COMMAND = Path(__file__).resolve().parents[1] / "runtimes" / "stream.py"
 TOLERANCE = 1e-5  # of a score of the same samples in another batch
-EXACT_TOLERANCE = 1e-4  # promised; measured 3e-7
 Capture = pytest.CaptureFixture[str]
 
 
@@ -249,97 +243,6 @@ def test_an_interrupt_ends_with_the_summary(tmp_path: Path, exported_model: Path
     assert all(json.loads(row) for row in out.splitlines())
 
 
-# The encoder's columns kept from window to window
-
-
-@pytest.fixture(scope="module")
-def halves(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundled model in two halves."""
-    folder = tmp_path_factory.mktemp("halves")
-    assert to_onnx_cached.main(["--out", str(folder)]) == EXIT_DONE
-    return folder / "aasist-l.cached.json"
-
-
-@pytest.mark.parametrize("columns", [1, 4, 12])
-def test_exact_columns_give_the_score_of_the_whole_window(columns: int, halves: Path) -> None:
-    _, cached = open_cached(halves, columns, exact=True)
-    audio = speech_like(10, CLIP_SAMPLES + 3 * cached.hop)
-    windows = [audio[n * cached.hop :][:CLIP_SAMPLES] for n in range(4)]
-    detector = load_pretrained(model="aasist-l").detector
-    with torch.inference_mode():
-        whole = detector.score(detector(torch.from_numpy(np.stack(windows)))).numpy()
-    kept = [cached.score(window, follows=n > 0) for n, window in enumerate(windows)]
-    assert np.abs(np.array(kept) - whole).max() < EXACT_TOLERANCE
-
-
-def test_fast_columns_cost_the_hops_share(halves: Path) -> None:
-    _, cached = open_cached(halves, 4, exact=False)
-    encoded: list[int] = []
-    inner = cached.encode
-    cached.encode = lambda waveform: (encoded.append(waveform.shape[1]), inner(waveform))[1]
-    audio = speech_like(10, CLIP_SAMPLES + cached.hop)
-    cached.score(audio[:CLIP_SAMPLES], follows=False)
-    fast = cached.score(audio[cached.hop :], follows=True)
-    exact = cached.score(audio[cached.hop :], follows=False)
-    # It differs, or it would be exact and nobody need choose; how far depends on weights and audio.
-    assert 0 < abs(fast - exact) < 1
-    assert encoded[0] == CLIP_SAMPLES
-    columns = [(samples - cached.geometry.reach) // cached.geometry.column for samples in encoded]
-    assert columns[1] == cached.fresh_columns == 5
-    assert columns[1] / columns[0] < cached.hop / CLIP_SAMPLES + 0.05
-
-
-@pytest.mark.parametrize(("columns", "exact"), [(0, True), (27, True), (28, False), (40, False)])
-def test_hops_that_keep_nothing_are_refused(columns: int, exact: bool, halves: Path) -> None:
-    with pytest.raises(UserError, match="leave something to keep"):
-        open_cached(halves, columns, exact=exact)
-
-
-def test_halves_stream_as_the_whole_does(tmp_path: Path, halves: Path, capsys: Capture) -> None:
-    parts = [speech_like(11, 6 * SAMPLE_RATE), np.zeros(5 * SAMPLE_RATE, np.float32)]
-    wav = record(tmp_path / "turns.wav", np.concatenate([*parts, speech_like(12, 5 * SAMPLE_RATE)]))
-    code, rows, _ = stream(capsys, halves, "--wav", wav)
-    assert code == EXIT_DONE
-    hop = 4 * 2187
-    events = events_of_file(wav, hop)
-    detector = load_pretrained(model="aasist-l").detector
-    with torch.inference_mode():
-        whole = detector.score(detector(torch.from_numpy(np.stack([event.window for event in events]))))
-    scored = [row for row in rows if row["status"] == "scored"]
-    assert [row["end_sample"] for row in scored] == [event.end for event in events]
-    assert {event.turn for event in events} == {0, 1}
-    assert np.abs(np.array([row["score"] for row in scored]) - whole.numpy()).max() < EXACT_TOLERANCE
-    assert main([str(halves), "--wav", str(wav), "--fast"]) == EXIT_DONE
-
-
-def events_of_file(wav: Path, hop: int) -> list[Event]:
-    core = Stream(stream_config(SAMPLE_RATE, 1, CLIP_SAMPLES, hop, True))
-    samples = soundfile.read(wav, dtype="float32")[0]
-    return [event for event in [*core.feed(samples), *core.finish()] if event.window is not None]
-
-
-def test_tampered_halves_are_refused(tmp_path: Path, halves: Path, exported_model: Path) -> None:
-    for path in halves.parent.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    description = tmp_path / halves.name
-    half = tmp_path / "aasist-l.backend.onnx"
-    content = half.read_bytes()
-    half.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(UserError, match="not the file that"):
-        open_cached(description, 4, exact=True)
-    half.unlink()
-    with pytest.raises(UserError, match="No such file"):
-        open_cached(description, 4, exact=True)
-    for text in ("", "[]", '{"cached": 2}', '{"cached": 1}', "{" * 10_000):
-        description.write_text(text)
-        with pytest.raises(UserError, match="cached"):
-            open_cached(description, 4, exact=True)
+def test_fast_is_for_halves(exported_model: Path) -> None:
     with pytest.raises(UserError, match="--fast is for models exported in two halves"):
         main([str(exported_model), "--wav", "any.wav", "--fast"])
-
-
-def test_other_models_have_no_columns(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="only aasist and aasist-l have"):
-        to_onnx_cached.main(
-            ["--model", "bimamba-sinc", "--checkpoint", "random", "--out", str(tmp_path / "out")]
-        )

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from antispoof.models.detector import Config, Detector, DetectorOutput
+from antispoof.models.detector import Config, Detector, DetectorOutput, Split
 from antispoof.models.layers.graph import GraphAttention, GraphPool, HeterogeneousAttention
 from antispoof.models.layers.residual import WaveformEncoder, strongest
 from antispoof.models.registry import register
@@ -142,6 +142,23 @@ class Aasist(Detector):
         parts = [readout for x in (temporal, spectral) for readout in (strongest(x, dim=1), x.mean(dim=1))]
         embedding = torch.cat([*parts, stack[:, 0]], dim=1)  # (batch, 5 * D2)
         return DetectorOutput(self.classify(self.dropout(embedding)), embedding)
+
+    def split(self, *, exact: bool) -> Split:
+        """Returns the encoder, whose columns of 2187 samples know only their neighbours, and the back end."""
+        geometry = self.encoder.geometry(self.clip_samples, exact=exact)
+        return Split(self.encoder, MapToScore(self), geometry)
+
+
+class MapToScore(nn.Module):
+    """What follows the encoder."""
+
+    def __init__(self, model: Aasist) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, encoded: Tensor) -> Tensor:
+        """Returns the score ``(batch,)`` of the map ``(batch, C, F, T)``."""
+        return self.model.score(self.model.classify_map(encoded))
 
 
 @register("aasist", clip_samples=16_000)

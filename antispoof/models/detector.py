@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from antispoof.audio import CLIP_SAMPLES
+from antispoof.columns import Geometry
 from antispoof.errors import UserError
 
 SPOOF, BONAFIDE = 0, 1  # index of each class in the logits, the order of the ASVspoof baselines
@@ -41,6 +42,27 @@ class DetectorOutput(NamedTuple):
 
     logits: Tensor  # (batch, 2), [:, SPOOF] and [:, BONAFIDE]
     embedding: Tensor  # (batch, features), what the last layer sees
+
+
+@dataclass(frozen=True)
+class Split:
+    """A detector in two halves, for windows that follow one another.
+
+    Attributes:
+        encoder: Takes ``waveform (1, samples)``, the newest of a window, and what it handed on last; returns
+            columns ``(1, ..., time)``, then what it hands on, in a tuple where that is anything.
+        back_end: Takes a window's columns and, where ``hears`` is true, its waveform ``(1, samples)``;
+            returns the score ``(1,)``.
+        geometry: Which samples make which columns.
+        carried: What the encoder gets with a window that follows none.
+        hears: Whether the back end takes the waveform too.
+    """
+
+    encoder: nn.Module
+    back_end: nn.Module
+    geometry: Geometry
+    carried: tuple[Tensor, ...] = ()
+    hears: bool = False
 
 
 class Detector(nn.Module):
@@ -81,6 +103,21 @@ class Detector(nn.Module):
         """Returns a seeded waveform ``(batch, samples)`` at speech level, for tracing."""
         noise = torch.Generator().manual_seed(0)
         return 0.05 * torch.randn(batch, self.clip_samples, generator=noise)
+
+    def split(self, *, exact: bool) -> Split:
+        """Returns the detector in halves; the first has little to do for a window that follows another.
+
+        Args:
+            exact: Whether the score must be that of the whole window, up to rounding; otherwise one near it,
+                for the least work.
+
+        Raises:
+            UserError: The network has nothing to keep from window to window; most have not.
+        """
+        raise UserError(
+            f"{self.name or type(self).__name__} keeps nothing from one window to the next; "
+            "export it whole, runtimes/stream.py takes it as it is"
+        )
 
     def check_length(self, waveform: Tensor) -> None:
         """Raises ``ValueError`` unless ``waveform`` is ``(batch, samples)`` of a legal length."""

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from torch.nn.utils import fusion
 
 from antispoof.errors import UserError
-from antispoof.models.detector import BONAFIDE, SPOOF, Config, Detector, DetectorOutput
+from antispoof.models.detector import BONAFIDE, SPOOF, Config, Detector, DetectorOutput, Split
 from antispoof.models.layers.power_spectrum import FRAME, PowerSpectrum
 from antispoof.models.registry import register
 
@@ -55,22 +55,30 @@ class FineSpectrum(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Returns ``(batch, 2, bins, frames)`` for ``waveform (batch, samples)``."""
-        waveform = waveform - _mean(waveform)
-        level = _mean(waveform.square()).sqrt() + SILENCE
-        power = self.power(waveform / level)
-        log = torch.log(power / _mean_of_map(power).clamp(min=FLOOR) + FLOOR)
-        around = F.avg_pool2d(
-            log, (NEIGHBOURS, 1), stride=1, padding=(NEIGHBOURS // 2, 0), count_include_pad=False
-        )
-        colour = (log - _mean_of_map(log)) * LOG_SCALE
-        return torch.cat([colour, (log - around) * FINE_SCALE], dim=1)
+        waveform = waveform - mean_of_clip(waveform)
+        level = mean_of_clip(waveform.square()).sqrt() + SILENCE
+        return maps_of_power(self.power(waveform / level))
+
+
+def maps_of_power(power: Tensor) -> Tensor:
+    """Returns the maps ``(batch, 2, bins, frames)`` of a clip's ``power (batch, 1, bins, frames)``."""
+    log = torch.log(power / mean_of_map(power).clamp(min=FLOOR) + FLOOR)
+    return maps_of_log(log, mean_of_map(log))
+
+
+def maps_of_log(log: Tensor, mean: Tensor) -> Tensor:
+    """Returns the maps of a log spectrum ``(batch, 1, bins, frames)``, given the mean of the clip's."""
+    around = F.avg_pool2d(
+        log, (NEIGHBOURS, 1), stride=1, padding=(NEIGHBOURS // 2, 0), count_include_pad=False
+    )
+    return torch.cat([(log - mean) * LOG_SCALE, (log - around) * FINE_SCALE], dim=1)
 
 
 # Means in two steps: runtimes that add tens of thousands of float32 numbers in a row, as ONNX Runtime does in
 # a browser, are off by so much that integers behind them flip.
 
 
-def _mean(waveform: Tensor) -> Tensor:
+def mean_of_clip(waveform: Tensor) -> Tensor:
     """Returns the mean ``(batch, 1)`` of ``waveform (batch, samples)``."""
     samples = waveform.shape[1]
     if missing := -samples % MEAN_STEP:
@@ -78,7 +86,7 @@ def _mean(waveform: Tensor) -> Tensor:
     return waveform.unflatten(1, (-1, MEAN_STEP)).sum(dim=2).sum(dim=1, keepdim=True) / samples
 
 
-def _mean_of_map(x: Tensor) -> Tensor:
+def mean_of_map(x: Tensor) -> Tensor:
     """Returns the mean ``(batch, 1, 1, 1)`` of ``x (batch, 1, bins, frames)``."""
     return x.mean(dim=3, keepdim=True).mean(dim=2, keepdim=True)
 
@@ -149,15 +157,29 @@ class FineStructureCnn(Detector):
     def forward(self, waveform: Tensor) -> DetectorOutput:
         """Returns logits ``(batch, 2)`` and embedding ``(batch, 2 * channels[-1])``."""
         self.check_length(waveform)
-        frames = self.bands(self.encoder(self.spectrum(waveform))).squeeze(2)  # (batch, channels, time)
-        mean = frames.mean(dim=2)
-        variance = (frames - mean.unsqueeze(2)).square().mean(dim=2)
+        return self.classify_maps(self.spectrum(waveform))
+
+    def classify_maps(self, maps: Tensor) -> DetectorOutput:
+        """Returns what the network makes of its front end's maps ``(batch, 2, bins, frames)``."""
+        return self.classify_columns(self.bands(self.encoder(maps)).squeeze(2))
+
+    def classify_columns(self, columns: Tensor) -> DetectorOutput:
+        """Returns what is concluded from the encoder's columns ``(batch, channels, time)``."""
+        mean = columns.mean(dim=2)
+        variance = (columns - mean.unsqueeze(2)).square().mean(dim=2)
         embedding = self.dropout(torch.cat([mean, (variance + LEAST_VARIANCE).sqrt()], dim=1))
         return DetectorOutput(self.classify(embedding), embedding)
 
     def score(self, output: DetectorOutput) -> Tensor:
         """Returns the log-odds ``(batch,)``: the difference of the logits, higher = bona fide."""
         return output.logits[:, BONAFIDE] - output.logits[:, SPOOF]
+
+    def split(self, *, exact: bool) -> Split:
+        """Returns spectrum and network, or, for the least work, an encoder that goes on and its pooling."""
+        # Here, since that module is made of what this one defines.
+        from antispoof.models.fscnn_columns import split_exactly, split_for_speed
+
+        return split_exactly(self) if exact else split_for_speed(self)
 
 
 @register("fscnn", clip_samples=16_000, channels=(8, 16, 16, 16, 24, 24, 32, 32))

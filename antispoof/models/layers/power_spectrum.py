@@ -62,13 +62,18 @@ class PowerSpectrum(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Returns power ``(batch, 1, bins, frames)`` of ``waveform (batch, samples)``."""
+        real, imaginary = self.parts(waveform)
+        return (real * real + imaginary * imaginary).reshape(-1, 1, self.bins, real.shape[3])
+
+    def parts(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the real and the imaginary part, ``(batch, bins / 16, 16, frames)``."""
         frames = self.frames(waveform.shape[1])
         steps = (frames + 1) * HOP // PHASES
         phases = waveform[:, : steps * PHASES].reshape(-1, steps, PHASES).transpose(1, 2)
         inner = F.conv1d(phases, self.by_phase, stride=HOP // PHASES, groups=PHASES)
         inner = inner.reshape(-1, 2 * PHASES, TAPS, frames)
         real, imaginary = F.conv2d(inner, self.across_phases).chunk(2, dim=1)
-        return (real * real + imaginary * imaginary).reshape(-1, 1, self.bins, frames)
+        return real, imaginary
 
 
 def _turn(steps: Tensor, circle: int) -> Tensor:

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import fusion
 
+from antispoof.columns import Geometry
 from antispoof.errors import UserError
 from antispoof.lowering import current_lowering
 from antispoof.models.layers.primitives import SELU_ALPHA, SELU_SCALE, ScaledElu, cut
 from antispoof.models.layers.sinc import LearnableSincConv, SincConv
 
+HALO = 1  # columns that the zeros beyond an edge reach; `WaveformEncoder._in_tiles` says why no more
 POOLED = 3  # time steps, or bands behind the sinc bank, that become one in each pooling
 TILED_BLOCKS = 2  # hold nine tenths of the memory and four fifths of the work
 
@@ -84,6 +86,19 @@ class WaveformEncoder(nn.Module):
         """Returns how many frames come out of ``samples``."""
         return self._columns(samples, len(self.blocks))
 
+    def geometry(self, samples: int, *, exact: bool) -> Geometry:
+        """Returns how a window's samples become columns when only the new ones are computed.
+
+        The zeros beyond a window's edges are in its first and its last column. Exactly, both are computed
+        anew for every window; otherwise they stay what they were when they were last, or not yet first.
+        """
+        column, frames = POOLED ** (len(self.blocks) + 1), self.frames(samples)
+        reach = self.sinc.taps - 1
+        renewed = HALO if exact else 0  # what was last in the window before
+        overlap = samples - (frames - renewed - HALO) * column
+        edge = (HALO, 2 * HALO * column + reach) if exact else (0, 0)
+        return Geometry(samples, column, frames, overlap, HALO, *edge)
+
     def check_clip(self, samples: int) -> None:
         """Refuses clips too short to leave one frame.
 
@@ -143,7 +158,7 @@ class WaveformEncoder(nn.Module):
         """Returns what the first ``blocks`` blocks make of ``waveform``, one tile of time after the other.
 
         The two convolutions of a block see two steps beyond an edge, of which pooling by three makes
-        one wrong column, and with that column the next block again makes one. So each tile is
+        one wrong column (`HALO`), and with that column the next block again makes one. So each tile is
         computed with one column more than wanted on each side and that column is dropped.
         """
         samples = waveform.shape[1]
