@@ -161,3 +161,42 @@ def eer_difference(
     counts = _draws(a.bonafide_count, a.spoof_count, draws, seed)
     values = np.array([a.eer(weights) - b.eer(weights) for weights in counts])
     return _interval(eer_a - eer_b, values, level, seed)
+
+
+def mean_eer(
+    scores: ArrayLike,
+    is_bonafide: ArrayLike,
+    less: ArrayLike | None = None,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Interval:
+    """Returns the mean EER of several systems, such as the seeds of one recipe, with its bootstrap interval.
+
+    All are measured on the same draws of the trials, so the interval is that of these systems on other
+    trials. What other seeds would have given is not in it.
+
+    Args:
+        scores: (systems, trials).
+        is_bonafide: (trials,) booleans.
+        less: (other systems, trials), whose mean EER on the same draws is taken off, if given.
+        draws: number of bootstrap draws.
+        seed: of the random generator.
+        level: share of repetitions that the interval should cover.
+    """
+    _check(draws, level)
+    genuine = np.asarray(is_bonafide, dtype=bool)
+    groups = [np.asarray(scores, np.float64)] + ([] if less is None else [np.asarray(less, np.float64)])
+    if any(group.ndim != 2 or not len(group) or group.shape[1] != genuine.size for group in groups):
+        shapes = " and ".join(str(group.shape) for group in groups)
+        raise UserError(f"scores of {shapes} are not (systems, trials) for {genuine.size} labels")
+    sides, estimate = [], 0.0
+    for sign, group in zip((1, -1), groups, strict=False):
+        for row in group:
+            pair = checked_scores(row[genuine], "bona fide"), checked_scores(row[~genuine], "spoof")
+            sides.append((sign / len(group), _SortedTrials(*pair)))
+            estimate += sign / len(group) * equal_error_rate(*pair, allow_inverted=True).value
+    counts = _draws(int(genuine.sum()), int((~genuine).sum()), draws, seed)
+    values = [sum(share * trials.eer(weights) for share, trials in sides) for weights in counts]
+    return _interval(estimate, np.array(values), level, seed)

@@ -24,8 +24,9 @@ from antispoof.speechlike import speech_like
 from train import distill, session
 from train.augment import Augmentation
 from train.dataset import NO_LABEL, UNLABELLED, Batches, Row, unlabelled_rows
-from train.distillation import Distillation, consensus, divergence, trusted
+from train.distillation import Distillation, consensus, divergence, layer_distance, trusted
 from train.mixup import Heard
+from train.network import load_teacher
 from train.recipe import AugmentRecipe, DataRecipe, DistillRecipe, LossRecipe
 from train.scoring import score_clips
 from train.teachers import ClipTeacher, CropTeacher, Opinion, Teacher
@@ -151,6 +152,33 @@ def test_each_term_of_the_loss_counts_by_its_weight() -> None:
     assert loss(weight=1.0, trust="right") < taught  # it is wrong about one of the two
     assert loss(labels=(NO_LABEL, NO_LABEL), weight=0.0) == 0
     assert loss(labels=(NO_LABEL, NO_LABEL), weight=1.0) == pytest.approx(taught)
+
+
+def test_the_compared_part_is_the_one_that_is_named(teacher_file: Path) -> None:
+    crops = torch.from_numpy(np.stack([speech_like(seed, CROP) for seed in range(3)]))
+    some = Heard(crops, *[torch.zeros(3, dtype=torch.long)] * 4)
+    student = load_teacher(teacher_file, CROP)
+    teacher = CropTeacher(teacher_file, CROP, torch.device("cpu"), layer="encoder")
+    recipe = DistillRecipe(weight=1.0, layer="encoder", layer_weight=2.0)
+    objective = Distillation(recipe, LossRecipe(), [teacher], teacher.features)
+    objective.watch(student)
+    with torch.no_grad():
+        assert float(objective(student, some, student(crops))) == pytest.approx(0, abs=1e-5)
+        student.encoder.blocks[5].conv2.weight.mul_(2)
+        student.classify.weight.zero_()
+        student.classify.bias.zero_()
+        output = student(crops)
+        found, wanted = student.encoder(crops), load_teacher(teacher_file, CROP).encoder(crops)
+        without = Distillation(DistillRecipe(weight=1.0), LossRecipe(), [teacher], teacher.features)
+        expected = ((found - wanted) ** 2).sum((1, 2, 3)) / (wanted**2).sum((1, 2, 3))
+        total = float(objective(student, some, output)) - float(without(student, some, output))
+    assert total == pytest.approx(2 * float(expected.mean()), rel=1e-4)
+    assert total > 0.01
+    wider = torch.nn.functional.pad(found, (0, 1))
+    with pytest.raises(UserError, match="cannot be compared"):
+        layer_distance(wider, wanted)
+    with pytest.raises(UserError, match="no part 'middle'"):
+        CropTeacher(teacher_file, CROP, torch.device("cpu"), layer="middle")
 
 
 # ---- teachers

@@ -20,7 +20,13 @@ from antispoof.speechlike import speech_like, speech_like_batch
 from quantize.calibration import Histogram, grid_of, observe
 from quantize.weights import round_weights as stored_weights
 from train import prune, qat
-from train.fake_quant import FakeQuantization, best_range, round_activations, round_weights
+from train.fake_quant import (
+    FakeQuantization,
+    best_range,
+    range_behind_selu,
+    round_activations,
+    round_weights,
+)
 from train.recipe import QuantizeRecipe
 
 CLIP, CROP = 12_000, 8_000
@@ -88,6 +94,16 @@ def test_the_range_is_about_as_good_as_the_quantizers() -> None:
     extremes = torch.stack([values.min(), values.max()])
     everything = (round_activations(values, extremes, 255) - values).numpy()
     assert np.square(mine).mean() < 1.1 * min(np.square(best).mean(), np.square(everything).mean())
+
+
+def test_a_selu_has_the_step_of_what_it_reads() -> None:
+    span = torch.tensor([-4.5, 9.0])
+    x = round_activations(torch.randn(5_000) * 3, span, 255)
+    exact = torch.nn.functional.selu(x)
+    rounded = round_activations(exact, range_behind_selu(span, 255), 255)
+    inside = (x >= 0) & (x < 11)  # what lies below -1.76 of a SELU's output is free for what is above
+    assert torch.allclose(rounded[inside], exact[inside], atol=1e-5)
+    assert (rounded - exact)[x < 0].abs().max() <= 0.5 * 13.5 / 255 * 1.06
 
 
 def test_gradients_pass_where_nothing_is_cut_off() -> None:

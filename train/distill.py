@@ -39,6 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     recipe = recipe_of(args)
     if not (args.teacher or args.clip_teacher):
         raise UserError("give at least one --teacher or --clip-teacher")
+    if recipe.distill.compared and args.clip_teacher:
+        raise UserError("distill.layer compares crops, and a --clip-teacher hears none: give --teacher")
     with ranks_of(args) as ranks:
         unlabelled = [row for folder in args.unlabelled for row in unlabelled_rows(folder)]
         material = gather(args, recipe, ranks, unlabelled)
@@ -67,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _teachers(args: argparse.Namespace, recipe: Recipe, material: Material, ranks: Ranks) -> list[Teacher]:
     device = torch.device(args.device)
-    teachers: list[Teacher] = [CropTeacher(path, recipe.data.crop_samples, device) for path in args.teacher]
+    crop, layer = recipe.data.crop_samples, recipe.distill.compared
+    teachers: list[Teacher] = [CropTeacher(path, crop, device, layer) for path in args.teacher]
     for path in args.clip_teacher:
         watch = partial(tqdm, desc=f"asking {path.name}", disable=None if ranks.first else True)
         cache = args.cached or args.out / "teachers"

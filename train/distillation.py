@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from antispoof.errors import UserError
 from antispoof.models import BONAFIDE, SPOOF, Detector, DetectorOutput
 from train.dataset import NO_LABEL
 from train.losses import label_loss
 from train.mixup import Heard
 from train.objective import Objective
 from train.recipe import DistillRecipe, LossRecipe
-from train.teachers import Opinion, Teacher
+from train.teachers import Listener, Opinion, Teacher
 
 
 class Distillation(Objective):
@@ -33,6 +34,12 @@ class Distillation(Objective):
         self.projections = nn.ModuleList()
         if recipe.feature_weight:
             self.projections.extend(nn.Linear(student_features, teacher.features) for teacher in teachers)
+        self._listener: Listener | None = None
+
+    def watch(self, model: Detector) -> None:
+        """Keeps, from now on, what the part that is compared puts out."""
+        if self._recipe.compared:
+            self._listener = Listener(model, self._recipe.compared)
 
     def forward(self, model: Detector, heard: Heard, output: DetectorOutput) -> Tensor:
         """Returns a scalar."""
@@ -42,7 +49,12 @@ class Distillation(Objective):
             said = [opinion(clips) for opinion in opinions]
             return self._loss(model, output, labels, said)
 
-        return heard.mean_over(loss)
+        total = heard.mean_over(loss)
+        if self._listener is None:
+            return total
+        found = self._listener.take().float()
+        wanted = [layer for opinion in opinions if (layer := opinion(heard.clips).layer) is not None]
+        return total + self._recipe.layer_weight * sum(layer_distance(found, one) for one in wanted)
 
     def _loss(self, model: Detector, output: DetectorOutput, labels: Tensor, said: list[Opinion]) -> Tensor:
         recipe = self._recipe
@@ -58,6 +70,19 @@ class Distillation(Objective):
             distance = (projection(output.embedding.float()) - wanted).square().mean(dim=1)
             total = total + recipe.feature_weight * (distance * believed_here).mean()
         return total
+
+
+def layer_distance(found: Tensor, wanted: Tensor) -> Tensor:
+    """Returns the mean over the batch of each one's squared error, as a share of what is wanted.
+
+    Raises:
+        UserError: They are not of one shape, as those of different networks.
+    """
+    if found.shape != wanted.shape:
+        shapes = f"{tuple(found.shape)} and {tuple(wanted.shape)}"
+        raise UserError(f"distill.layer puts out {shapes} in student and teacher, which cannot be compared")
+    axes = tuple(range(1, wanted.dim()))
+    return ((found - wanted).square().mean(axes) / wanted.square().mean(axes).clamp(min=1e-12)).mean()
 
 
 def trusted(logits: Tensor, labels: Tensor, trust: str) -> Tensor:

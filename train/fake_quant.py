@@ -8,7 +8,8 @@ makes of the exported file:
 - weights of convolutions, symmetric, one scale per output channel. Folding a norm or a factor into a channel
   does not change its integers, so the weights are rounded as they are, unfolded;
 - what convolutions, activations, sums and poolings put out, on one grid each, whose range has the least mean
-  squared error, as the quantizer's has;
+  squared error, as the quantizer's has. An ELU shares the step of what it reads, so that what is positive
+  passes as it is;
 - neither the layers that hear the waveform nor the small projections behind the encoder.
 """
 
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from antispoof.errors import UserError
 from antispoof.models import Detector
 from antispoof.models.fscnn import ConvNorm, FineSpectrum, SeparableBlock
+from antispoof.models.layers.primitives import SELU_ALPHA, SELU_SCALE
 from antispoof.models.layers.residual import ResidualBlock
 from train.loop import Dressing
 from train.recipe import QuantizeRecipe
@@ -36,6 +38,8 @@ ROUNDED: dict[type[nn.Module], tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 BINS = 4_096  # of the histogram that a range is chosen on
 SHRINKS = (0.6, 0.7, 0.8, 0.9, 1.0)  # shares of the extremes that a range may end at
+EVERY = 4  # along time, what ranges are chosen by: choosing by all values takes longer than the convolutions
+ELU_LOWEST = -4.5  # below, a SELU changes by less than a step, so the range of what it reads ends there
 
 
 class FakeQuantization(Dressing):
@@ -63,16 +67,22 @@ class FakeQuantization(Dressing):
                 self.register_buffer(key, torch.full((2,), torch.nan))
             part.register_forward_hook(partial(self._round, model, key))
 
-    def _round(
-        self, model: Detector, key: str, _module: nn.Module, _inputs: object, output: Tensor
-    ) -> Tensor:
+    def _round(self, model: Detector, key: str, module: nn.Module, inputs: object, output: Tensor) -> Tensor:
         span: Tensor = getattr(self, key)
         steps = 2**self._recipe.activation_bits - 1
         if model.training:  # the part itself may be a norm that holds its statistics
-            best = best_range(output.detach(), steps)
+            best = self._best(key, module, output.detach(), steps)
             kept = 0.0 if span.isnan().any() else self._recipe.follow
             span.copy_(torch.nan_to_num(span) * kept + best * (1 - kept))
         return round_activations(output, span, steps)
+
+    def _best(self, key: str, module: nn.Module, output: Tensor, steps: int) -> Tensor:
+        """Returns the range ``(2,)`` that fits one output best."""
+        before = key.removesuffix("activation") + "norm"
+        if isinstance(module, nn.SELU) and hasattr(self, before):
+            return range_behind_selu(getattr(self, before), steps)
+        some = output[..., ::EVERY]
+        return best_range(some.clamp(min=ELU_LOWEST) if key.endswith("_norm") else some, steps)
 
 
 def _convolutions(model: Detector) -> Iterator[nn.Conv2d]:
@@ -109,18 +119,22 @@ def round_activations(x: Tensor, span: Tensor, steps: int) -> Tensor:
 
     The gradient passes where ``x`` lies within, and ends where it is cut off.
     """
-    low, high, scale = _grid(span, steps)
-    inside = x.float().clamp(low, high)
-    rounded = torch.round(inside.detach() / scale) * scale
-    return (inside + (rounded - inside.detach())).to(x.dtype)
+    scale, zero = _grid(span, steps)
+    return torch.fake_quantize_per_tensor_affine(x.float(), scale, zero, 0, steps).to(x.dtype)
 
 
-def _grid(span: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns both ends and the step of the grid that comes closest to a range and holds 0."""
+def _grid(span: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """Returns the step of the grid that comes closest to a range, and which of its integers is 0."""
     low, high = span[0].clamp(max=0.0), span[1].clamp(min=0.0)
     scale = (high - low).clamp(min=1e-6) / steps
-    zero = torch.round(-low / scale)
-    return -zero * scale, (steps - zero) * scale, scale
+    return scale, torch.round(-low / scale).to(torch.int32)
+
+
+def range_behind_selu(span: Tensor, steps: int) -> Tensor:
+    """Returns the range ``(2,)`` of a SELU's output with the step of its input, whose range is ``span``."""
+    step = _grid(span, steps)[0]
+    below = torch.ceil(SELU_ALPHA / step).clamp(max=steps)
+    return SELU_SCALE * step * torch.stack([-below, steps - below])
 
 
 def best_range(x: Tensor, steps: int) -> Tensor:

@@ -119,6 +119,7 @@ class Run:
         self._dressing.dress(self._model)
         self._average = {name: value.clone() for name, value in self._model.state_dict().items()}
         self._objective = (objective or FromLabels(recipe.loss)).to(self._device)
+        self._objective.watch(self._model)
         self._optimiser = build_optimiser([self._model, self._objective], recipe.optimiser)
         float16 = recipe.schedule.precision == "float16"
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=float16)

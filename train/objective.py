@@ -13,6 +13,9 @@ from train.recipe import LossRecipe
 class Objective(nn.Module):
     """The loss of what was heard; a module, because it may have weights that are learnt along."""
 
+    def watch(self, model: Detector) -> None:
+        """Is shown the model that is going to learn, once."""
+
     def forward(self, model: Detector, heard: Heard, output: DetectorOutput) -> Tensor:
         """Returns a scalar."""
         raise NotImplementedError

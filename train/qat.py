@@ -38,7 +38,8 @@ def main(argv: list[str] | None = None) -> int:
     recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, hold_norms=True))
     with ranks_of(args) as ranks:
         material = gather(args, recipe, ranks)
-        teacher = CropTeacher(args.start, recipe.data.crop_samples, torch.device(args.device))
+        device, layer = torch.device(args.device), recipe.distill.compared
+        teacher = CropTeacher(args.start, recipe.data.crop_samples, device, layer)
         objective = Distillation(recipe.distill, recipe.loss, [teacher], teacher.features)
         dressing = FakeQuantization(recipe.quantize)
         method: dict[str, Any] = {

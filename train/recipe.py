@@ -154,6 +154,8 @@ class DistillRecipe:
             crop whose label is known.
         feature_weight: Of the distance between the teacher's embedding and what a learnt linear layer makes
             of the student's.
+        layer: Name of a part that student and teacher share, such as ``encoder``, whose output is compared.
+        layer_weight: Of that distance, as a share of what the teacher's part puts out.
         unlabelled_share: Share of a batch that is unlabelled, where there is unlabelled audio.
     """
 
@@ -162,7 +164,14 @@ class DistillRecipe:
     ensemble: str = one_of("probabilities", "log-odds", default="probabilities")
     trust: str = one_of("all", "right", default="all")
     feature_weight: float = within(0, 1e6, default=0.0)
+    layer: str = ""
+    layer_weight: float = within(0, 1e6, default=0.0)
     unlabelled_share: float = within(0, 1, default=0.25)
+
+    @property
+    def compared(self) -> str:
+        """The name of the part whose output is compared, empty where none is."""
+        return self.layer if self.layer_weight else ""
 
 
 @dataclass(frozen=True)

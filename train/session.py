@@ -144,6 +144,7 @@ def gather(
     Raises:
         UserError: A list is broken, or too little may be trained or validated on.
     """
+    keep_freed_memory()
     rows = read_rows(args.protocol or args.audio / "manifest.tsv", args.audio)
     copies = [row for folder in args.more for row in read_rows(folder / "manifest.tsv", folder)]
     speech, noise, rooms = training_rows(rows, recipe.data, copies)
@@ -215,7 +216,6 @@ def carry_out(
     if ranks.first:
         facts = {**_facts(recipe, args, material.rows), **method}
         write_text(args.out / "run.json", json.dumps(facts, indent=1) + "\n")
-    keep_freed_memory()
     journal.open(training.step)
     training.train(progress if ranks.first else lambda steps, _done: steps)
     material.store.unlink()
