@@ -89,6 +89,12 @@ def _ranks(graph: Any) -> list[tuple[str, int]]:
     A pooling compares ranks, which are a sum over comparisons, with the constants 0, 1, ... kept - 1.
     """
     sizes = {constant.name: constant.dims[0] for constant in graph.initializer if constant.dims}
+    # In a file of -f64 they are widened first.
+    sizes |= {
+        node.output[0]: sizes[node.input[0]]
+        for node in graph.node
+        if node.op_type == "Cast" and node.input[0] in sizes
+    }
     made_by = {name: node.op_type for node in graph.node for name in node.output}
     return [
         (a, sizes[b])

@@ -144,6 +144,25 @@ def scan_limit(document: Row) -> str:
     return _table(header, rows) + f"\n\n{about} {_conditions(document)}"
 
 
+def processors(document: Row) -> str:
+    """Renders ``benchmarks/processors.py``: a row for each file, a column for each processor."""
+    names = [row["name"] for row in document["conditions"]["processors"]]
+    found = {(row["file"], row["processor"]): row for row in document["rows"]}
+    files = list(dict.fromkeys(row["file"] for row in document["rows"]))
+    rows = [
+        [
+            f"`{file}`",
+            *(
+                f"{row['largest_difference']:.2g}" if row["differing"] else "the same"
+                for row in (found[file, name] for name in names)
+            ),
+        ]
+        for file in files
+    ]
+    about = f"Largest difference from this machine's scores of {document['conditions']['corpus']}, emulated."
+    return _table(["file", *names], rows) + f"\n\n{about} {_conditions(document)}"
+
+
 def bimamba_block(document: Row) -> str:
     """Renders ``benchmarks/bimamba_block.py``."""
     rows = [
@@ -224,6 +243,68 @@ def quantized(document: Row) -> str:
     conditions = document["conditions"]
     size = f"{conditions['source']['bytes'] / 1024:.0f} KiB"
     about = f"Beside the float32 file ({size}), {conditions['clips']} clips, one thread."
+    if "score_deviation" in conditions:
+        about += f" Its scores have a standard deviation of {conditions['score_deviation']:.2g}."
+    return _table(header, rows) + f"\n\n{about} {_conditions(document)}"
+
+
+def training(document: Row) -> str:
+    """Renders ``benchmarks/training.py``: a row for each split."""
+    rows = []
+    for row in document["rows"]:
+        change = {name: 100 * row["difference"][name] for name in ("estimate", "low", "high")}
+        rows.append(
+            [
+                row["split"],
+                f"{row['bonafide']} / {row['spoof']}",
+                *(
+                    " / ".join(f"{100 * eer:.1f}" for eer in row[way]["eers"])
+                    + " %, mean {estimate:.1%} ({low:.1%} to {high:.1%})".format(**row[way]["mean"])
+                    for way in ("base", "other")
+                ),
+                "{estimate:+.1f} ({low:+.1f} to {high:+.1f})".format(**change),
+            ]
+        )
+    conditions = document["conditions"]
+    ways = [_way(conditions[way]["teachers"]) for way in ("base", "other")]
+    header = ["split", "bona fide / spoofs", *(f"{way}: EER of each seed" for way in ways)]
+    schedule, name = conditions["recipe"]["schedule"], conditions["recipe"]["model"]["name"]
+    recordings = sum(row["recordings"] for row in conditions["data"])
+    about = (
+        f"{name}, last of {schedule['steps']:,} steps of {schedule['batch']} crops of the same "
+        f"{recordings:,} recordings."
+    )
+    return _table([*header, "change in points, 95 % interval"], rows) + f"\n\n{about} {_conditions(document)}"
+
+
+def _way(teachers: list[Row]) -> str:
+    return "taught by " + ", ".join(f"`{one['file']}`" for one in teachers) if teachers else "labels alone"
+
+
+def streaming(document: Row) -> str:
+    """Renders ``benchmarks/streaming.py``: a row for each way of the halves."""
+    rows = []
+    for row in document["rows"]:
+        change = {name: 100 * row["eer_difference"][name] for name in ("estimate", "low", "high")}
+        differences = [row["agreement"][f"{name}_difference"] for name in ("median", "p95", "max")]
+        rows.append(
+            [
+                row["label"],
+                f"{row['bytes'] / 1024:.0f} KiB",
+                f"{row['hop_share']:.1%}",
+                *(f"{row['time'][way]['ratio']['cpu']['estimate']:.1%}" for way in ("row", "single")),
+                " / ".join(f"{value:.2g}" for value in differences),
+                "{estimate:+.1f} ({low:+.1f} to {high:+.1f})".format(**change),
+                str(row["flipped"]),
+            ]
+        )
+    header = ["halves", "size", "hop, of a window", "cost of it in a row", "one at a time"]
+    header += ["score differs by: median / p95 / most", "EER, change in points, 95 % interval", "flipped"]
+    conditions = document["conditions"]
+    about = (
+        "Cost as a share of the processor time of a whole window, {row:.3g} ms in a row of {windows} and "
+        "{single:.3g} ms one at a time, between others'. {clips} clips, each after another; one thread."
+    ).format(**conditions["whole_cpu_ms"], **conditions)
     return _table(header, rows) + f"\n\n{about} {_conditions(document)}"
 
 
@@ -259,11 +340,14 @@ RENDERERS: dict[str, Callable[[Row], str]] = {
     "peers": peers,
     "bench": latency,
     "throughput": throughput,
+    "processors": processors,
     "scan-limit": scan_limit,
     "bimamba-block": bimamba_block,
     "export-cost": export_cost,
     "robustness": robustness,
     "quantized": quantized,
+    "streaming": streaming,
+    "training": training,
     "on-device": on_device,
 }
 

@@ -122,12 +122,10 @@ class OneProduct(torch.nn.Module):
         self.register_buffer("A", torch.from_numpy(rates.T.copy()))
 
     def forward(self, delta: torch.Tensor) -> torch.Tensor:
-        """Returns the last state, (batch, states, channels), for steps ``delta (batch, length, channels)``."""
+        """Returns the last state, (batch, states, channels), for ``delta (batch, length, channels)``."""
         from torch._higher_order_ops.scan import scan_op
 
-        def step(
-            h: torch.Tensor, d: torch.Tensor, rate: torch.Tensor
-        ) -> tuple[torch.Tensor, torch.Tensor]:
+        def step(h: torch.Tensor, d: torch.Tensor, rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return h * rate, d.clone()
 
         state = delta.new_ones((len(delta), *self.A.shape))
