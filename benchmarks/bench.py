@@ -48,7 +48,7 @@ from benchmarks.isolated import StepFailed, isolated
 from benchmarks.latency import HOP_SECONDS
 from benchmarks.latency_rows import rows_of, table
 from benchmarks.page import page, write_page
-from benchmarks.report import RENDERERS
+from benchmarks.result_tables import RENDERERS
 from benchmarks.score_charts import System
 from benchmarks.shipping import (
     UNTIMED,

@@ -33,7 +33,7 @@ from onnx import TensorProto, helper, numpy_helper
 from antispoof.errors import CheckFailed, UserError
 from antispoof.manifest import Input, Manifest, Output, describe_file, manifest_path
 from antispoof.pretrained import cache_folder
-from benchmarks import adb, android, android_app, android_runner, ios, on_device, report
+from benchmarks import adb, android, android_app, android_runner, ios, on_device, result_tables
 from benchmarks.conditions import read_results
 from benchmarks.device_runs import Answer, Block, figures, is_steady, parse_answer
 from benchmarks.page import page
@@ -481,8 +481,8 @@ def test_the_app_measures_itself(
     assert document["conditions"]["protocol"]["cores"] == "the app's"
     shown = capsys.readouterr().out
     assert "Maker Stand-in 1 SM0000: loudness.onnx with 2 threads, onnxruntime 1.24.3\np50 10.0 ms" in shown
-    assert "in the demo app" in report.on_device(document)
-    assert "Distribution of times" in page({"phone": document}, [], report.RENDERERS)
+    assert "in the demo app" in result_tables.on_device(document)
+    assert "Distribution of times" in page({"phone": document}, [], result_tables.RENDERERS)
     assert list(app.files.iterdir()) == []  # cleaned up
     assert (app.folder / "stopped").exists()
 

@@ -13,7 +13,8 @@ from antispoof.audio import SAMPLE_RATE, fit_length, load_audio
 from antispoof.errors import UserError
 from antispoof.manifest import read_manifest
 from antispoof.speechlike import speech_like
-from benchmarks import harness, quantized, report
+from benchmarks import harness, quantized
+from benchmarks.result_tables import RENDERERS
 from benchmarks.trial_scores import find_clips
 from export import to_onnx
 from quantize import onnx_int8
@@ -54,7 +55,7 @@ def test_a_row_has_everything_and_is_made_again_from_memory(
     assert row["reference_eer"] == 0  # the labels are the float file's own
     assert row["parity"] == "UNDERPOWERED"
     assert row["pooled_nodes"]["clips"] == 6
-    assert "`w8`" in report.RENDERERS[document["kind"]](document)
+    assert "`w8`" in RENDERERS[document["kind"]](document)
     assert "w8" in capsys.readouterr().out
     # What an interruption cut off is done again, and nothing else.
     memory = sorted((place / "cache").glob("*.jsonl"))

@@ -20,6 +20,7 @@ from benchmarks import gate, report
 from benchmarks.charts import linear_axis, log_axis
 from benchmarks.page import TIMED, page, read_documents
 from benchmarks.result_charts import Point, undominated
+from benchmarks.result_tables import RENDERERS
 from benchmarks.score_charts import System, det_chart, movement_chart
 
 
@@ -110,7 +111,7 @@ def systems() -> list[System]:
 
 def test_the_page_is_whole_and_needs_nothing_from_elsewhere(systems: list[System]) -> None:
     documents = read_documents(report.RESULTS)
-    content = page(documents, systems, report.RENDERERS)
+    content = page(documents, systems, RENDERERS)
     reader = read(content)
     assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in reader.tags}
     links = {value for _, attrs in reader.tags for name, value in attrs.items() if name in ("href", "src")}
@@ -123,7 +124,7 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere(systems: list[System
 
 def test_the_page_shows_every_measured_artifact_and_condition() -> None:
     documents = read_documents(report.RESULTS)
-    shown = read(page(documents, [], report.RENDERERS)).text
+    shown = read(page(documents, [], RENDERERS)).text
     for document in documents.values():
         for row in document["rows"]:
             for key in ("label", "condition", "candidate", "variant"):
@@ -136,11 +137,11 @@ def test_times_that_were_kept_are_drawn_and_older_results_do_without() -> None:
     document = json.loads((report.RESULTS / "latency-aasist-l-onnx.json").read_text())
     for row in document["rows"]:
         row.pop("times_ms", None)
-    assert "Distribution" not in page({"x": document}, [], report.RENDERERS)
+    assert "Distribution" not in page({"x": document}, [], RENDERERS)
     first, second = document["rows"][:2]
     first["times_ms"] = [10.0] * 30 + [12.0] * 10 + [50.0]
     second["times_ms"] = [3.0] * 5
-    content = page({"x": document}, [], report.RENDERERS)
+    content = page({"x": document}, [], RENDERERS)
     assert "10 to 50 ms" in read(content).text
     assert "3 to 3 ms" in read(content).text
     # Bins of the first: the median fullest, a third of it, and what took five times as long at the edge.
@@ -154,7 +155,7 @@ def test_times_that_were_kept_are_drawn_and_older_results_do_without() -> None:
 def test_a_label_cannot_smuggle_markup_into_the_page() -> None:
     document = json.loads((report.RESULTS / "latency-aasist-l-onnx.json").read_text())
     document["rows"][0]["label"] = "<script>alert(1)</script>"
-    content = page({"x": document}, [], report.RENDERERS)
+    content = page({"x": document}, [], RENDERERS)
     assert "<script" not in content
     assert "<script>alert(1)</script>" in read(content).text
 

@@ -18,7 +18,7 @@ from antispoof.bootstrap import eer_difference, eer_interval, mean_eer
 from antispoof.channel import band_limit
 from antispoof.errors import UserError
 from antispoof.speechlike import speech_like
-from benchmarks import report, training
+from benchmarks import result_tables, training
 from train import distill, fit
 
 SMALL = {"clip_samples": 12_000, "channels": [8] * 8}
@@ -87,7 +87,7 @@ def test_figures_are_those_of_the_final_weights(
         np.mean(row["other"]["eers"]) - np.mean(row["base"]["eers"])
     )
     assert "test" in capsys.readouterr().out
-    table = report.training(document)
+    table = result_tables.training(document)
     assert "labels alone" in table
     assert "taught by `final.safetensors`" in table
     with pytest.raises(UserError, match="--force"):

@@ -25,7 +25,7 @@ import soxr
 
 from antispoof.audio import CLIP_SAMPLES, SAMPLE_RATE, fit_length, load_audio
 from antispoof.manifest import manifest_path, read_manifest
-from benchmarks import report
+from benchmarks import report, result_tables
 from benchmarks.device_runs import Answer, Block, figures
 from export import embed, sign, to_onnx
 from quantize import onnx_int8
@@ -708,7 +708,9 @@ def row_of_a_page() -> dict[str, Any]:
 
 def test_the_report_tells_pages_from_other_runs() -> None:
     conditions = {"date": "2026-11-21T09:00:00+00:00", "protocol": {"where": "browser"}}
-    table = report.on_device({"kind": "on-device", "conditions": conditions, "rows": [row_of_a_page()]})
+    table = result_tables.on_device(
+        {"kind": "on-device", "conditions": conditions, "rows": [row_of_a_page()]}
+    )
     line = table.splitlines()[2]
     assert line.startswith(
         "| Phone / 1 arm | fscnn.onnx | onnxruntime-web 1.30.0, ONNX Runtime Web, WebAssembly | 2 |"
@@ -716,4 +718,6 @@ def test_the_report_tells_pages_from_other_runs() -> None:
     assert "| 12 ms | 14 ms | 11 ms |  | 331 ms | 3e-05 | never steady |" in line
     assert "In a browser" in table
     del conditions["protocol"]
-    assert "In a browser" not in report.on_device({"conditions": conditions, "rows": [row_of_a_page()]})
+    assert "In a browser" not in result_tables.on_device(
+        {"conditions": conditions, "rows": [row_of_a_page()]}
+    )
