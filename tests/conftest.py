@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -112,3 +113,11 @@ def native_runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = ["cc", *flags, *map(str, sources), "-Wl,-rpath,$ORIGIN", "-o", str(out)]
     subprocess.run(command, check=True)
     return out
+
+
+@pytest.fixture
+def threads_as_before() -> Iterator[None]:
+    """PyTorch's number of threads, which training commands set, is put back."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)

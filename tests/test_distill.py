@@ -31,6 +31,8 @@ from train.recipe import AugmentRecipe, DataRecipe, DistillRecipe, LossRecipe
 from train.scoring import score_clips
 from train.teachers import ClipTeacher, CropTeacher, Opinion, Teacher
 
+pytestmark = pytest.mark.usefixtures("threads_as_before")
+
 CLIP, CROP = 12_000, 6_000
 SMALL = {"clip_samples": CLIP, "channels": [8] * 8}
 RECIPE: dict[str, Any] = {
@@ -40,13 +42,6 @@ RECIPE: dict[str, Any] = {
     "optimiser": {"learning_rate": 0.01},
     "schedule": {"steps": 10, "batch": 8, "ema": 0.5, "validate_every": 5, "save_every": 3},
 }
-
-
-@pytest.fixture(autouse=True)
-def threads_as_before() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

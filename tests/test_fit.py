@@ -25,6 +25,8 @@ from train.optimiser import learning_rate
 from train.recipe import AugmentRecipe, DataRecipe, LossRecipe, OptimiserRecipe, read_recipe
 from train.states import saved_states
 
+pytestmark = pytest.mark.usefixtures("threads_as_before")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 RATE = 16_000
 # The smallest network of the family that learns the corpus below in seconds.
@@ -71,13 +73,6 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     return write_recipe(tmp_path, RECIPE)
-
-
-@pytest.fixture(autouse=True)
-def threads_as_before() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def write_recipe(folder: Path, content: object) -> Path:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-import torch
 import yaml
 
 from antispoof.audio import SAMPLE_RATE
@@ -21,14 +19,9 @@ from antispoof.speechlike import speech_like
 from benchmarks import result_tables, training
 from train import distill, fit
 
+pytestmark = pytest.mark.usefixtures("threads_as_before")
+
 SMALL = {"clip_samples": 12_000, "channels": [8] * 8}
-
-
-@pytest.fixture(autouse=True)
-def threads_as_before() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
