@@ -52,6 +52,7 @@ COMMANDS = {
     "score": Command("runtimes.score", "score recordings with a model file"),
     "stream": Command("runtimes.stream", "listen to a recording or a microphone and decide as it goes"),
     "accuracy": Command("benchmarks.accuracy", "measure a score file: EER, DCFs, Cllr, each attack"),
+    "seeds": Command("benchmarks.seeds", "measure a recipe over its seeds, beside other detectors"),
     "training": Command("benchmarks.training", "compare two ways of training over several seeds"),
     "robustness": Command("benchmarks.robustness", "score through codecs, noise, rooms, gains and cuts"),
     "processors": Command("benchmarks.processors", "score model files on emulated processors, to the bit"),

@@ -256,6 +256,24 @@ def _way(teachers: list[Row]) -> str:
     return "taught by " + ", ".join(f"`{one['file']}`" for one in teachers) if teachers else "labels alone"
 
 
+def seeds(document: Row) -> str:
+    """Renders ``benchmarks/seeds.py``: a row for each set of trials."""
+    rows = []
+    for row in document["rows"]:
+        cells = []
+        for found in row["detectors"].values():
+            each = [f"{100 * eer:.1f}" for eer in found["eers"]]
+            mean = "{estimate:.1%} ({low:.1%} to {high:.1%})".format(**found["mean"])
+            cells.append(f"{' / '.join(each)} %, mean {mean}" if len(each) > 1 else mean)
+        heard = f"{row['split']}, {row['dataset'] or row['condition']}"
+        rows.append([heard, f"{row['bonafide']} / {row['spoof']}", *cells])
+    names = document["rows"][0]["detectors"]
+    counts = {name: len(found["eers"]) for name, found in names.items()}
+    header = ["trials", "bona fide / spoofs"]
+    header += [f"{name}, {count} seeds" if count > 1 else name for name, count in counts.items()]
+    return _table(header, rows) + f"\n\nEER with its 95 % interval. {_conditions(document)}"
+
+
 def streaming(document: Row) -> str:
     """Renders ``benchmarks/streaming.py``: a row for each way of the halves."""
     rows = []
@@ -323,5 +341,6 @@ RENDERERS: dict[str, Callable[[Row], str]] = {
     "quantized": quantized,
     "streaming": streaming,
     "training": training,
+    "seeds": seeds,
     "on-device": on_device,
 }

@@ -53,9 +53,26 @@ def _room(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     return reverberate(waveform, synthetic_impulse_response(0.4, generator))
 
 
+def _corrupt(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Returns what one of six ordinary mishaps, drawn by chance, makes of a clip."""
+    mishaps: tuple[Callable[[], np.ndarray], ...] = (
+        lambda: _noise(waveform, generator, generator.uniform(15, 25)),
+        lambda: band_limit(waveform, high_hz=3_600),
+        lambda: transcode(waveform, "mp3", 64_000),
+        lambda: transcode(waveform, "opus", 16_000),
+        lambda: apply_gain(waveform, 12),
+        lambda: apply_gain(waveform, -12),
+    )
+    return mishaps[int(generator.integers(len(mishaps)))]()
+
+
 CLEAN = "as recorded"
+# Each clip in its own way: white noise 15 to 25 dB below the speech, nothing above 3.6 kHz, MP3 at 64 kbit/s,
+# Opus at 16 kbit/s, 12 dB louder and clipped, or 12 dB quieter.
+CORRUPTED = "corrupted"
 CONDITIONS: dict[str, Degradation] = {
     CLEAN: lambda waveform, _: waveform,
+    CORRUPTED: _corrupt,
     "12 dB louder, clipped": lambda waveform, _: apply_gain(waveform, 12),
     "12 dB quieter": lambda waveform, _: apply_gain(waveform, -12),
     "white noise, SNR 25 dB": lambda waveform, generator: _noise(waveform, generator, 25),

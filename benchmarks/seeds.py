@@ -1,0 +1,180 @@
+"""Measures what a recipe of training is worth: the mean EER over its seeds, clean and corrupted.
+
+    python benchmarks/seeds.py run-0/final.safetensors run-1/final.safetensors run-2/final.safetensors \
+        --beside aasist-l=AASIST-L.pth --audio DIR --dataset 'HiFi-GAN-demo*' --condition corrupted --json OUT
+
+Every SEED is a checkpoint of the same network. There is a row for each split as recorded, one for the trials
+of each --dataset (a pattern, both classes) and one for each split in each --condition (--list names them).
+Intervals are those of these very weights on other trials; what other seeds would give, the seeds show.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from antispoof.bootstrap import DRAWS, mean_eer
+from antispoof.checkpoint import load_model, weights_hash
+from antispoof.data import BONAFIDE, NOISE
+from antispoof.errors import EXIT_DONE, UserError, run
+from antispoof.metrics import equal_error_rate
+from antispoof.models import Detector
+from benchmarks.conditions import gather_conditions, refuse_existing, write_results
+from train.dataset import Row, decode, read_rows
+from train.evaluation import CLEAN, CONDITIONS, degrade
+from train.scoring import score_clips
+
+KIND = "seeds"
+SPLITS = ("dev", "test")
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What one row is measured on; ``clips`` are int16 and in the order of ``rows``."""
+
+    split: str
+    condition: str
+    dataset: str
+    rows: list[Row]
+    clips: list[np.ndarray]
+
+    @property
+    def genuine(self) -> np.ndarray:
+        """Which trials are bona fide, (trials,) booleans."""
+        return np.array([row.label == BONAFIDE for row in self.rows])
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command's arguments."""
+    p = argparse.ArgumentParser(
+        prog="seeds.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("seeds", nargs="*", type=Path, metavar="SEED", help="checkpoints of one recipe")
+    p.add_argument(
+        "--beside", action="append", default=[], metavar="NAME=FILE", help="another detector; may be repeated"
+    )
+    p.add_argument("--audio", type=Path, metavar="DIR", help="folder of the trials' audio")
+    p.add_argument("--protocol", type=Path, help="the list (default: manifest.tsv in --audio)")
+    p.add_argument(
+        "--split", action="append", default=[], metavar="NAME", help="may be repeated (default: dev and test)"
+    )
+    p.add_argument("--dataset", action="append", default=[], metavar="PATTERN", help="may be repeated")
+    p.add_argument("--condition", action="append", default=[], metavar="NAME", help="may be repeated")
+    p.add_argument("--list", action="store_true", help="print the conditions and stop")
+    p.add_argument("--bootstrap", type=int, default=DRAWS, metavar="N", help=f"draws (default {DRAWS})")
+    p.add_argument("--json", type=Path, metavar="OUT", help="also write everything to this file")
+    p.add_argument("--force", action="store_true", help="overwrite OUT")
+    return p
+
+
+def load_detectors(args: argparse.Namespace) -> dict[str, list[Detector]]:
+    """Returns the networks by name; the recipe's own, one for each seed, come first.
+
+    Raises:
+        UserError: The seeds are of different networks, or two detectors have one name.
+    """
+    seeds = [load_model(path).eval() for path in args.seeds]
+    if len({(seed.name, repr(sorted(seed.overrides.items()))) for seed in seeds}) > 1:
+        raise UserError("the seeds are not of one network; put another detector --beside")
+    detectors = {seeds[0].name: seeds}
+    for words in args.beside:
+        name, equals, path = words.partition("=")
+        if not (name and equals and path):
+            raise UserError(f"--beside {words}: say NAME=FILE")
+        if name in detectors:
+            raise UserError(f"two detectors are called {name!r}; rename the one --beside")
+        detectors[name] = [load_model(path).eval()]
+    return detectors
+
+
+def trials_of(args: argparse.Namespace, listed: Sequence[Row]) -> Iterator[Trials]:
+    """Yields what each row of the table is measured on.
+
+    Raises:
+        UserError: A class is missing.
+    """
+    for split in args.split or SPLITS:
+        rows = [row for row in listed if row.split == split and row.label != NOISE]
+        clips = decode(rows, partial(tqdm, desc=f"decoding {split}", unit="clip", disable=None))
+        for condition in [CLEAN, *args.condition]:
+            heard = degrade(clips, condition)
+            yield _both_classes(Trials(split, condition, "", rows, heard))
+            for pattern in args.dataset if condition == CLEAN else ():
+                kept = [index for index, row in enumerate(rows) if fnmatchcase(row.dataset, pattern)]
+                chosen = [rows[index] for index in kept], [heard[index] for index in kept]
+                if kept:
+                    yield _both_classes(Trials(split, condition, pattern, *chosen))
+
+
+def _both_classes(trials: Trials) -> Trials:
+    if len({row.label for row in trials.rows}) < 2:
+        of = f" of {trials.dataset!r}" if trials.dataset else ""
+        raise UserError(f"the list has no trials of both classes{of} in the split {trials.split!r}")
+    return trials
+
+
+def measure(trials: Trials, detectors: dict[str, list[Detector]], draws: int) -> dict[str, Any]:
+    """Returns one row, ready for JSON; rates are fractions."""
+    genuine, eers = trials.genuine, {}
+    for name, models in tqdm(detectors.items(), desc=trials.condition, unit="detector", disable=None):
+        scores = np.stack([score_clips(model, trials.clips) for model in models])
+        values = [equal_error_rate(row[genuine], row[~genuine], allow_inverted=True).value for row in scores]
+        eers[name] = {"eers": values, "mean": asdict(mean_eer(scores, genuine, draws=draws))}
+    return {
+        "split": trials.split,
+        "condition": trials.condition,
+        "dataset": trials.dataset,
+        "bonafide": int(genuine.sum()),
+        "spoof": int((~genuine).sum()),
+        "detectors": eers,
+    }
+
+
+def line(row: dict[str, Any]) -> str:
+    """Returns the figures of one row as text."""
+    figures = []
+    for name, found in row["detectors"].items():
+        mean = "{estimate:.1%} ({low:.1%} to {high:.1%})".format(**found["mean"])
+        each = " ".join(f"{eer:.1%}" for eer in found["eers"])
+        figures.append(f"{name} {mean}" + (f" [{each}]" if len(found["eers"]) > 1 else ""))
+    trials = f"{row['bonafide']} bona fide and {row['spoof']} spoofs"
+    return f"{row['split']}, {row['dataset'] or row['condition']}, {trials}: {'; '.join(figures)}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    args = parser().parse_args(argv)
+    if args.list:
+        print("\n".join(CONDITIONS))
+        return EXIT_DONE
+    if not args.seeds or args.audio is None:
+        raise UserError("name the checkpoints and their --audio (--list prints the conditions)")
+    if unknown := [name for name in args.condition if name not in CONDITIONS]:
+        raise UserError(f"no condition is called {unknown[0]!r}; --list names them")
+    if args.json:
+        refuse_existing(args.json, args.force)
+    torch.set_num_threads(1)
+    detectors = load_detectors(args)
+    protocol = args.protocol or args.audio / "manifest.tsv"
+    rows = []
+    for trials in trials_of(args, read_rows(protocol, args.audio)):
+        rows.append(measure(trials, detectors, args.bootstrap))
+        print(line(rows[-1]), flush=True)
+    if args.json:
+        hashes = {name: [weights_hash(model) for model in models] for name, models in detectors.items()}
+        conditions = gather_conditions() | {"weights_sha256": hashes, "protocol": protocol.name}
+        write_results(args.json, KIND, conditions, rows, args.force)
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,121 @@
+"""The mean EER of a recipe's seeds: its rows, the detectors beside, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from antispoof.audio import SAMPLE_RATE
+from antispoof.channel import band_limit
+from antispoof.checkpoint import load_model, save_checkpoint
+from antispoof.errors import UserError
+from antispoof.metrics import equal_error_rate
+from antispoof.models import Detector, create_model
+from antispoof.speechlike import speech_like
+from benchmarks import result_tables, seeds
+from train.dataset import decode, read_rows
+from train.evaluation import CONDITIONS, CORRUPTED, degrade
+from train.scoring import score_clips
+
+pytestmark = pytest.mark.usefixtures("threads_as_before")
+
+SMALL = {"clip_samples": 12_000, "channels": (8,) * 8}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    lines = ["path\tlabel\tsplit\tdataset"]
+    for seed in range(16):
+        label, dataset = ("bonafide", "spoof")[seed % 2], ("page/one", "page/two", "other")[seed % 3]
+        wave = speech_like(seed, 12_000)
+        wave = band_limit(wave, high_hz=3_000) if label == "spoof" else wave
+        soundfile.write(folder / f"{seed}.wav", wave, SAMPLE_RATE)
+        lines.append(f"{seed}.wav\t{label}\t{('dev', 'test')[seed // 8]}\t{dataset}")
+    (folder / "manifest.tsv").write_text("\n".join(lines) + "\n")
+    for seed in range(2):
+        save_checkpoint(_network(seed), folder / f"{seed}.safetensors")
+    save_checkpoint(_network(3, channels=(4,) * 8), folder / "other.safetensors")
+    return folder
+
+
+def _network(seed: int, **overrides: Any) -> Detector:
+    torch.manual_seed(seed)
+    return create_model("fscnn", **{**SMALL, **overrides}).eval()
+
+
+def _measure(corpus: Path, *words: object) -> int:
+    named = [corpus / f"{seed}.safetensors" for seed in range(2)]
+    return seeds.main([*map(str, words), *map(str, named), "--audio", str(corpus)])
+
+
+def test_rows_are_splits_data_sets_and_conditions(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "seeds.json"
+    flags = ["--dataset", "page/*", "--condition", CORRUPTED, "--bootstrap", 20, "--json", out]
+    beside = ["--beside", f"wide={corpus / 'other.safetensors'}"]
+    assert _measure(corpus, *flags, *beside) == 0
+    document = json.loads(out.read_text())
+    heard = [(row["split"], row["dataset"], row["condition"]) for row in document["rows"]]
+    clean = "as recorded"
+    assert heard == [
+        (split, dataset, condition)
+        for split in ("dev", "test")
+        for dataset, condition in (("", clean), ("page/*", clean), ("", CORRUPTED))
+    ]
+    assert [row["bonafide"] + row["spoof"] for row in document["rows"][3:]] == [8, 5, 8]
+    hashes = document["conditions"]["weights_sha256"]
+    assert [len(set(hashes[name])) for name in ("fscnn", "wide")] == [2, 1]
+    assert capsys.readouterr().out.count("wide") == len(heard)
+    table = result_tables.seeds(document)
+    assert "fscnn, 2 seeds" in table
+    assert "test, page/*" in table
+
+
+def test_figures_are_those_of_the_scores(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "seeds.json"
+    flags = ["--split", "test", "--condition", CORRUPTED, "--bootstrap", 50, "--json", out]
+    assert _measure(corpus, *flags) == 0
+    rows = [row for row in read_rows(corpus / "manifest.tsv", corpus) if row.split == "test"]
+    genuine = np.array([row.label == "bonafide" for row in rows])
+    model = load_model(corpus / "0.safetensors").eval()
+    for row, condition in zip(json.loads(out.read_text())["rows"], ("as recorded", CORRUPTED), strict=True):
+        scores = score_clips(model, degrade(decode(rows, iter), condition))
+        eer = equal_error_rate(scores[genuine], scores[~genuine], allow_inverted=True).value
+        assert row["detectors"]["fscnn"]["eers"][0] == eer
+
+
+def test_a_corrupted_split_has_every_mishap() -> None:
+    clip = np.rint(speech_like(0, 16_000) * 8_000).astype(np.int16)
+    made = degrade([clip] * 48, CORRUPTED)
+    levels = {round(20 * np.log10(np.std(one) / np.std(clip))) for one in made}
+    assert {-12, 0} <= levels
+    assert max(levels) in range(8, 13)  # clipped
+    high = [np.abs(np.fft.rfft(one))[4_000:].sum() / np.abs(np.fft.rfft(clip))[4_000:].sum() for one in made]
+    assert min(high) < 0.1  # band-limited
+    assert len({one.tobytes() for one in made}) > 6  # noise is another each time
+    assert CORRUPTED in CONDITIONS
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--condition", "underwater"], "no condition"),
+        (["--beside", "x"], "say NAME=FILE"),
+        (["--beside", "fscnn=0.safetensors"], "called 'fscnn'"),
+        (["--split", "train"], "no trials of both classes"),
+        (["other.safetensors"], "not of one network"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(corpus: Path, flags: list[str], says: str) -> None:
+    named = [str(corpus / word) if word.endswith("s") and "=" not in word else word for word in flags]
+    named = [word.replace("=", f"={corpus}/") for word in named]
+    with pytest.raises(UserError, match=says):
+        _measure(corpus, *named)
