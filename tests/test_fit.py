@@ -244,6 +244,20 @@ def test_short_clips_repeat_and_long_ones_are_cut() -> None:
     assert np.all(np.diff(crop) == 1)
 
 
+def test_replayed_voices_are_higher_or_lower_and_only_those_of_bona_fide_speech() -> None:
+    time = np.arange(20_000) / 16_000
+    tone = (8_000 * np.sin(2 * np.pi * 1_000 * time)).astype(np.int16)
+    rows = [Row(label, label, "train") for label in ("spoof", "bonafide")]
+    augment = Augmentation(AugmentRecipe(voice_speed=0.06), [])
+    batches = Batches(rows, [tone, tone], DataRecipe(crop_samples=8_000), augment, seed=0)
+    waveforms, labels, _ = batches.batch(0, 64)
+    heights = np.abs(np.fft.rfft(waveforms.numpy() * np.hanning(8_000))).argmax(axis=1) * 2.0  # Hz
+    assert set(heights[labels.numpy() == 0]) == {1_000}
+    voices = heights[labels.numpy() == 1]
+    assert voices.min() >= 1_000 / 1.06 - 2 and voices.max() <= 1_000 / 0.94 + 2  # noqa: PT018
+    assert np.ptp(voices) > 80
+
+
 def test_crops_avoid_pauses() -> None:
     clip = np.concatenate([np.zeros(8_000), np.full(8_000, 100)]).astype(np.int16)
     generator = np.random.default_rng(0)
@@ -393,8 +407,12 @@ def test_the_card_tells_what_was_trained_and_measured(finished: Path, corpus: Pa
         "CC0-1.0",
         "8 bonafide",
         "| test | as recorded | 4 | 4 |",
+        card.CHOSEN,
     ):
         assert expected in text
+    last = [*argv[:4], str(tmp_path / "last.safetensors"), *argv[5:], "--weights", "final"]
+    assert card.main(last) == 0
+    assert card.CHOSEN not in (tmp_path / "last.md").read_text()
     assert read_checkpoint(out).metadata["licence"] == "CC0-1.0"
     with pytest.raises(UserError, match="--force replaces it"):
         card.main(argv)

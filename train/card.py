@@ -35,6 +35,8 @@ from train.evaluation import CLEAN, CONDITIONS, Figure, measure
 from train.scoring import score_clips, split_by_class
 from train.states import write_text
 
+CHOSEN = "The step was chosen by the EER on dev, which flatters that figure."
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
@@ -58,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     seed = facts["recipe"]["schedule"]["seed"]
     data = "; ".join(sorted({row["dataset"] for row in facts["data"]}))
     save_checkpoint(model, args.out, licence=args.licence, data=data, step=step, seed=str(seed), **decisions)
-    text = write_card(model, facts, int(step), args.licence, notes, figures, attacks)
+    text = write_card(model, facts, int(step), args.weights, args.licence, notes, figures, attacks)
     write_text(card, text)
     for figure in figures:
         print(f"{figure.split}\t{figure.condition}\t{_percent(figure)}")
@@ -143,12 +145,13 @@ def write_card(
     model: Detector,
     facts: dict[str, Any],
     step: int,
+    weights: str,
     licence: str,
     notes: str,
     figures: Sequence[Figure],
     attacks: dict[str, tuple[AttackEer, ...]],
 ) -> str:
-    """Returns the model card as Markdown."""
+    """Returns the model card as Markdown; ``weights`` says which of the run's they are, best or final."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     head = [
         f"# {model.name}",
@@ -162,7 +165,11 @@ def write_card(
         notes.strip(),
         "",
     ]
-    parts = (_figures_section(figures, attacks), _training_section(facts, step), _data_section(facts["data"]))
+    parts = (
+        _figures_section(figures, attacks),
+        _training_section(facts, step, weights),
+        _data_section(facts["data"]),
+    )
     return "\n".join([*head, *parts])
 
 
@@ -190,7 +197,7 @@ def _figures_section(figures: Sequence[Figure], attacks: dict[str, tuple[AttackE
     return "\n".join([*lines, ""])
 
 
-def _training_section(facts: dict[str, Any], step: int) -> str:
+def _training_section(facts: dict[str, Any], step: int, weights: str) -> str:
     recipe = facts["recipe"]
     schedule, crop = recipe["schedule"], recipe["data"]["crop_samples"]
     start = recipe["model"]["initial_weights"] or "random weights"
@@ -203,7 +210,8 @@ def _training_section(facts: dict[str, Any], step: int) -> str:
             f"{schedule['steps']}, batches of {schedule['batch']} crops of {crop:,} samples, "
             f"seed {schedule['seed']}, {schedule['precision']}, {facts['threads']} thread(s), {versions}.",
             *_taught_by(facts.get("teachers", [])),
-            "The step was chosen by the EER on dev, which flatters that figure. The whole recipe:",
+            *([CHOSEN] if weights == "best" else []),
+            "The whole recipe:",
             "",
             "```json",
             json.dumps(recipe, indent=1),
