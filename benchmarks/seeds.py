@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -29,28 +29,12 @@ from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.metrics import equal_error_rate
 from antispoof.models import Detector
 from benchmarks.conditions import gather_conditions, refuse_existing, write_results
-from train.dataset import Row, decode, read_rows
+from train.dataset import CLASSES, Row, decode, read_rows
 from train.evaluation import CLEAN, CONDITIONS, degrade
 from train.scoring import score_clips
 
 KIND = "seeds"
 SPLITS = ("dev", "test")
-
-
-@dataclass(frozen=True)
-class Trials:
-    """What one row is measured on; ``clips`` are int16 and in the order of ``rows``."""
-
-    split: str
-    condition: str
-    dataset: str
-    rows: list[Row]
-    clips: list[np.ndarray]
-
-    @property
-    def genuine(self) -> np.ndarray:
-        """Which trials are bona fide, (trials,) booleans."""
-        return np.array([row.label == BONAFIDE for row in self.rows])
 
 
 def parser() -> argparse.ArgumentParser:
@@ -96,46 +80,49 @@ def load_detectors(args: argparse.Namespace) -> dict[str, list[Detector]]:
     return detectors
 
 
-def trials_of(args: argparse.Namespace, listed: Sequence[Row]) -> Iterator[Trials]:
-    """Yields what each row of the table is measured on.
+def heard_trials(
+    args: argparse.Namespace, listed: Sequence[Row]
+) -> Iterator[tuple[str, str, list[Row], list[np.ndarray]]]:
+    """Yields split, condition, rows and int16 clips of everything that is to be scored.
 
     Raises:
         UserError: A class is missing.
     """
     for split in args.split or SPLITS:
         rows = [row for row in listed if row.split == split and row.label != NOISE]
+        if len({row.label for row in rows}) < len(CLASSES):
+            raise UserError(f"the list has no trials of both classes in the split {split!r}")
         clips = decode(rows, partial(tqdm, desc=f"decoding {split}", unit="clip", disable=None))
         for condition in [CLEAN, *args.condition]:
-            heard = degrade(clips, condition)
-            yield _both_classes(Trials(split, condition, "", rows, heard))
-            for pattern in args.dataset if condition == CLEAN else ():
-                kept = [index for index, row in enumerate(rows) if fnmatchcase(row.dataset, pattern)]
-                chosen = [rows[index] for index in kept], [heard[index] for index in kept]
-                if kept:
-                    yield _both_classes(Trials(split, condition, pattern, *chosen))
+            yield split, condition, rows, degrade(clips, condition)
 
 
-def _both_classes(trials: Trials) -> Trials:
-    if len({row.label for row in trials.rows}) < 2:
-        of = f" of {trials.dataset!r}" if trials.dataset else ""
-        raise UserError(f"the list has no trials of both classes{of} in the split {trials.split!r}")
-    return trials
+def chosen_trials(rows: Sequence[Row], patterns: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the trials of each pattern that any data set fits, (trials,) booleans; first all of them.
+
+    Raises:
+        UserError: One class is missing among them.
+    """
+    yield "", np.ones(len(rows), dtype=bool)
+    for pattern in patterns:
+        chosen = np.array([fnmatchcase(row.dataset, pattern) for row in rows])
+        labels = {row.label for row, kept in zip(rows, chosen, strict=True) if kept}
+        if len(labels) == 1:
+            raise UserError(f"the data sets {pattern!r} have no trials of both classes in one split")
+        if labels:
+            yield pattern, chosen
 
 
-def measure(trials: Trials, detectors: dict[str, list[Detector]], draws: int) -> dict[str, Any]:
-    """Returns one row, ready for JSON; rates are fractions."""
-    genuine, eers = trials.genuine, {}
-    for name, models in tqdm(detectors.items(), desc=trials.condition, unit="detector", disable=None):
-        scores = np.stack([score_clips(model, trials.clips) for model in models])
-        values = [equal_error_rate(row[genuine], row[~genuine], allow_inverted=True).value for row in scores]
-        eers[name] = {"eers": values, "mean": asdict(mean_eer(scores, genuine, draws=draws))}
+def figures(genuine: np.ndarray, scores: dict[str, np.ndarray], draws: int) -> dict[str, Any]:
+    """Returns the EERs of each detector from its scores (seeds, trials); rates are fractions."""
     return {
-        "split": trials.split,
-        "condition": trials.condition,
-        "dataset": trials.dataset,
-        "bonafide": int(genuine.sum()),
-        "spoof": int((~genuine).sum()),
-        "detectors": eers,
+        name: {
+            "eers": [
+                equal_error_rate(row[genuine], row[~genuine], allow_inverted=True).value for row in each
+            ],
+            "mean": asdict(mean_eer(each, genuine, draws=draws)),
+        }
+        for name, each in scores.items()
     }
 
 
@@ -165,14 +152,27 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     detectors = load_detectors(args)
     protocol = args.protocol or args.audio / "manifest.tsv"
-    rows = []
-    for trials in trials_of(args, read_rows(protocol, args.audio)):
-        rows.append(measure(trials, detectors, args.bootstrap))
-        print(line(rows[-1]), flush=True)
+    measured = []
+    for split, condition, rows, clips in heard_trials(args, read_rows(protocol, args.audio)):
+        watch = tqdm(detectors.items(), desc=f"{split}, {condition}", unit="detector", disable=None)
+        scores = {name: np.stack([score_clips(model, clips) for model in models]) for name, models in watch}
+        genuine = np.array([row.label == BONAFIDE for row in rows])
+        for pattern, chosen in chosen_trials(rows, args.dataset if condition == CLEAN else ()):
+            kept = {name: each[:, chosen] for name, each in scores.items()}
+            row = {
+                "split": split,
+                "condition": condition,
+                "dataset": pattern,
+                "bonafide": int(genuine[chosen].sum()),
+                "spoof": int((~genuine[chosen]).sum()),
+                "detectors": figures(genuine[chosen], kept, args.bootstrap),
+            }
+            print(line(row), flush=True)
+            measured.append(row)
     if args.json:
         hashes = {name: [weights_hash(model) for model in models] for name, models in detectors.items()}
         conditions = gather_conditions() | {"weights_sha256": hashes, "protocol": protocol.name}
-        write_results(args.json, KIND, conditions, rows, args.force)
+        write_results(args.json, KIND, conditions, measured, args.force)
     return EXIT_DONE
 
 
