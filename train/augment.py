@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import soxr
 from scipy import fft, signal
 
 from antispoof.audio import SAMPLE_RATE
@@ -57,35 +56,19 @@ def cut(clip: np.ndarray, start: int, samples: int) -> np.ndarray:
     return np.tile(clip, -(-samples // len(clip)))[:samples]
 
 
-def replayed(clip: np.ndarray, samples: int, most: float, generator: np.random.Generator) -> np.ndarray:
-    """Returns ``samples`` of an int16 clip from a random position, up to ``most`` faster or slower.
-
-    Pitch and timbre go along, as on a tape: another voice, by nothing but a change of rate.
-    """
-    rate = SAMPLE_RATE * (1 + generator.uniform(-most, most))
-    needed = int(np.ceil(samples * (1 + 2 * most)))
-    crop = random_crop(clip, needed, generator).astype(np.float32)
-    changed = np.rint(soxr.resample(crop, SAMPLE_RATE, rate))
-    return cut(np.clip(changed, -32_768, 32_767).astype(np.int16), 0, samples)
-
-
 def rms(waveform: np.ndarray) -> float:
     """Returns the root of the mean square of ``waveform``."""
     return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
 
 
 class Augmentation:
-    """A room and its noises, then a microphone, then a line; see `AugmentRecipe`.
-
-    Attributes:
-        recipe: What happens, and how often.
-    """
+    """A room and its noises, then a microphone, then a line; see `AugmentRecipe`."""
 
     def __init__(
         self, recipe: AugmentRecipe, noises: Sequence[np.ndarray], rooms: Sequence[np.ndarray] = ()
     ) -> None:
         """Keeps noise clips and impulse responses, each (samples,) int16."""
-        self.recipe, self._noises = recipe, noises
+        self._recipe, self._noises = recipe, noises
         self._rooms = [_response(room) for room in rooms]
         missing = set(recipe.codecs) - set(codecs()) if recipe.codec_share else ()
         if missing:
@@ -93,7 +76,7 @@ class Augmentation:
 
     def __call__(self, waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Returns what ``waveform`` (samples,) float32 becomes, of the same length."""
-        recipe = self.recipe
+        recipe = self._recipe
         if generator.random() < recipe.short_share:
             kept = int(len(waveform) * generator.uniform(LEAST_SHARE, 1))
             waveform = cut(waveform[:kept], 0, len(waveform))
@@ -114,7 +97,7 @@ class Augmentation:
         return apply_gain(waveform, generator.uniform(*recipe.gain_db))
 
     def _through_codec(self, waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        codec = str(generator.choice(list(self.recipe.codecs)))
+        codec = str(generator.choice(list(self._recipe.codecs)))
         rates = BIT_RATES.get(codec)
         return transcode(waveform, codec, int(generator.choice(rates)) if rates else None)
 
@@ -124,7 +107,7 @@ class Augmentation:
         points = fft.next_fast_len(samples, real=True)
         frequencies = np.linspace(0, NYQUIST_HZ, points // 2 + 1)
         response = self._response_of_line(frequencies, generator)
-        hiss = generator.random() < self.recipe.hiss_share
+        hiss = generator.random() < self._recipe.hiss_share
         if response is not None:
             spectrum = fft.rfft(waveform, points) * response.astype(np.float32)
             level = rms(waveform)
@@ -134,12 +117,12 @@ class Augmentation:
             slope = np.maximum(frequencies, 50) ** -generator.uniform(0, 0.5)
             noise = fft.rfft(generator.standard_normal(points, dtype=np.float32))
             noise = fft.irfft(noise * slope.astype(np.float32), points)[:samples]
-            waveform = add_noise(waveform, noise, generator.uniform(*self.recipe.noise_snr_db))
+            waveform = add_noise(waveform, noise, generator.uniform(*self._recipe.noise_snr_db))
         return waveform
 
     def _response_of_line(self, frequencies: np.ndarray, generator: np.random.Generator) -> np.ndarray | None:
         """Returns a magnitude for each frequency; None where nothing was drawn."""
-        recipe, drawn = self.recipe, generator.random(4)
+        recipe, drawn = self._recipe, generator.random(4)
         shares = (recipe.equaliser_share, recipe.low_pass_share, recipe.high_pass_share, recipe.mask_share)
         if not (drawn < shares).any():
             return None

@@ -22,7 +22,7 @@ from antispoof.audio import load_audio
 from antispoof.data import AUDIO_SUFFIXES, BONAFIDE, NOISE, SPOOF, UNKNOWN
 from antispoof.errors import UserError
 from antispoof.text_tables import header_columns, split_fields, text_lines
-from train.augment import Augmentation, crop_start, cut, random_crop, replayed
+from train.augment import Augmentation, crop_start, cut, random_crop
 from train.recipe import DataRecipe
 
 CLASSES = (SPOOF, BONAFIDE)  # in the order of the logits
@@ -218,7 +218,6 @@ class Batches:
     ) -> None:
         self._clips, self._augment, self._seed = clips, augment, seed
         self.crop_samples, self._pair_share = recipe.crop_samples, recipe.pair_share
-        self._voice_speed = augment.recipe.voice_speed
         self._unlabelled_share = unlabelled_share
         self._pairs = _pairs_by_attack(rows)
         if recipe.pair_share and not self._pairs:
@@ -247,11 +246,7 @@ class Batches:
         """Returns a crop and the number of its recording."""
         members, chances = self._classes[label]
         index = int(generator.choice(members, p=chances))
-        if label == CLASSES.index(BONAFIDE) and self._voice_speed:
-            crop = replayed(self._clips[index], self.crop_samples, self._voice_speed, generator)
-        else:
-            crop = random_crop(self._clips[index], self.crop_samples, generator)
-        return self._heard(crop, generator), index
+        return self._heard(random_crop(self._clips[index], self.crop_samples, generator), generator), index
 
     def _pair(self, generator: np.random.Generator) -> list[tuple[np.ndarray, int]]:
         """Returns a spoofed copy and its original, in the order of the classes."""

@@ -64,9 +64,6 @@ class AugmentRecipe:
     """What is done to a crop before the network hears it, in this order; a share is how often.
 
     Attributes:
-        voice_speed: Bona fide recordings, other than in pairs, are played up to this share faster or slower:
-            few voices become many, and none is learnt by heart. Spoofs are not, for what gives them away
-            stands at frequencies of its own.
         short_share: The crop is cut to a random part of it, at least a quarter, and repeated to its length.
         room_share: Reverberation by a recorded impulse response.
         distortion_share: RawBoost's impulsive noise or harmonic distortion (arXiv 2111.04433).
@@ -87,7 +84,6 @@ class AugmentRecipe:
             of itself is drawn from (arXiv 1710.09412); 0: none.
     """
 
-    voice_speed: float = within(0, 0.06, default=0.0)  # more would empty the top of the band that is heard
     short_share: float = within(0, 1, default=0.0)
     room_share: float = within(0, 1, default=0.0)
     distortion_share: float = within(0, 1, default=0.0)

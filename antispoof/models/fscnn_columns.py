@@ -24,6 +24,7 @@ from antispoof.columns import Geometry
 from antispoof.models.detector import Split
 from antispoof.models.fscnn import (
     FLOOR,
+    LEAST_MEAN,
     SILENCE,
     STRIDES,
     ConvNorm,
@@ -36,7 +37,7 @@ from antispoof.models.fscnn import (
 from antispoof.models.layers.power_spectrum import FRAME, HOP, PowerSpectrum
 
 LEAKING = 2  # bins that a constant reaches through a Hann window, 0 and 1; both are real
-LEAST_POWER = FLOOR * SILENCE**2  # a frame's, below which the whole network makes nothing louder either
+LEAST_POWER = LEAST_MEAN * SILENCE**2  # a frame's, below which the whole network makes nothing louder either
 # Blocks before which the encoder keeps what it needs to go on. Between, it computes a few columns twice: that
 # costs less than handing on the input of every block does.
 CUTS = (0, 4)
