@@ -42,8 +42,8 @@ WEB_TOLERANCE = dict.fromkeys((SAMPLE_RATE, 44_100, 48_000, 8_000), 1e-4)
 RESAMPLED_TOLERANCE = 1e-3  # of scores of resampled audio, beside soxr's; promised
 # Clips that the bundled detector is right about by more than 1.5, of the training and dev splits.
 CLIPS = {
-    "genuine": ("asvspoof/train/LA_T_4566714.flac", "asvspoof/train/LA_T_1276960.flac"),
-    "synthetic": ("asvspoof/dev/LA_D_6175279.flac", "asvspoof/train/LA_T_3821889.flac"),
+    "genuine": ("asvspoof/dev/LA_D_3742070.flac", "asvspoof/train/LA_T_3060760.flac"),
+    "synthetic": ("asvspoof/dev/LA_D_8384015.flac", "asvspoof/train/LA_T_3118857.flac"),
 }
 
 
