@@ -232,11 +232,7 @@ def training(document: Row) -> str:
             [
                 row["split"],
                 f"{row['bonafide']} / {row['spoof']}",
-                *(
-                    " / ".join(f"{100 * eer:.1f}" for eer in row[way]["eers"])
-                    + " %, mean {estimate:.1%} ({low:.1%} to {high:.1%})".format(**row[way]["mean"])
-                    for way in ("base", "other")
-                ),
+                *(_of_seeds(row[way]) for way in ("base", "other")),
                 "{estimate:+.1f} ({low:+.1f} to {high:+.1f})".format(**change),
             ]
         )
@@ -252,6 +248,13 @@ def training(document: Row) -> str:
     return _table([*header, "change in points, 95 % interval"], rows) + f"\n\n{about} {_conditions(document)}"
 
 
+def _of_seeds(found: Row) -> str:
+    """Returns the EER of each seed and their mean; of a single one its own."""
+    each = [f"{100 * eer:.1f}" for eer in found["eers"]]
+    mean = "{estimate:.1%} ({low:.1%} to {high:.1%})".format(**found["mean"])
+    return f"{' / '.join(each)} %, mean {mean}" if len(each) > 1 else mean
+
+
 def _way(teachers: list[Row]) -> str:
     return "taught by " + ", ".join(f"`{one['file']}`" for one in teachers) if teachers else "labels alone"
 
@@ -260,11 +263,7 @@ def seeds(document: Row) -> str:
     """Renders ``benchmarks/seeds.py``: a row for each set of trials."""
     rows = []
     for row in document["rows"]:
-        cells = []
-        for found in row["detectors"].values():
-            each = [f"{100 * eer:.1f}" for eer in found["eers"]]
-            mean = "{estimate:.1%} ({low:.1%} to {high:.1%})".format(**found["mean"])
-            cells.append(f"{' / '.join(each)} %, mean {mean}" if len(each) > 1 else mean)
+        cells = [_of_seeds(found) for found in row["detectors"].values()]
         heard = f"{row['split']}, {row['dataset'] or row['condition']}"
         rows.append([heard, f"{row['bonafide']} / {row['spoof']}", *cells])
     names = document["rows"][0]["detectors"]

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from fnmatch import fnmatchcase
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +20,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from antispoof.bootstrap import DRAWS, mean_eer
+from antispoof.bootstrap import DRAWS
 from antispoof.checkpoint import load_model, weights_hash
-from antispoof.data import BONAFIDE, NOISE
 from antispoof.errors import EXIT_DONE, UserError, run
-from antispoof.metrics import equal_error_rate
 from antispoof.models import Detector
 from benchmarks.conditions import gather_conditions, refuse_existing, write_results
-from train.dataset import CLASSES, Row, decode, read_rows
+from benchmarks.training import SPLITS, eers_of_seeds, labelled_trials
+from train.dataset import Row, read_rows
 from train.evaluation import CLEAN, CONDITIONS, degrade
 from train.scoring import score_clips
 
 KIND = "seeds"
-SPLITS = ("dev", "test")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -80,23 +76,6 @@ def load_detectors(args: argparse.Namespace) -> dict[str, list[Detector]]:
     return detectors
 
 
-def heard_trials(
-    args: argparse.Namespace, listed: Sequence[Row]
-) -> Iterator[tuple[str, str, list[Row], list[np.ndarray]]]:
-    """Yields split, condition, rows and int16 clips of everything that is to be scored.
-
-    Raises:
-        UserError: A class is missing.
-    """
-    for split in args.split or SPLITS:
-        rows = [row for row in listed if row.split == split and row.label != NOISE]
-        if len({row.label for row in rows}) < len(CLASSES):
-            raise UserError(f"the list has no trials of both classes in the split {split!r}")
-        clips = decode(rows, partial(tqdm, desc=f"decoding {split}", unit="clip", disable=None))
-        for condition in [CLEAN, *args.condition]:
-            yield split, condition, rows, degrade(clips, condition)
-
-
 def chosen_trials(rows: Sequence[Row], patterns: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
     """Yields the trials of each pattern that any data set fits, (trials,) booleans; first all of them.
 
@@ -111,19 +90,6 @@ def chosen_trials(rows: Sequence[Row], patterns: Sequence[str]) -> Iterator[tupl
             raise UserError(f"the data sets {pattern!r} have no trials of both classes in one split")
         if labels:
             yield pattern, chosen
-
-
-def figures(genuine: np.ndarray, scores: dict[str, np.ndarray], draws: int) -> dict[str, Any]:
-    """Returns the EERs of each detector from its scores (seeds, trials); rates are fractions."""
-    return {
-        name: {
-            "eers": [
-                equal_error_rate(row[genuine], row[~genuine], allow_inverted=True).value for row in each
-            ],
-            "mean": asdict(mean_eer(each, genuine, draws=draws)),
-        }
-        for name, each in scores.items()
-    }
 
 
 def line(row: dict[str, Any]) -> str:
@@ -152,23 +118,29 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     detectors = load_detectors(args)
     protocol = args.protocol or args.audio / "manifest.tsv"
+    listed = read_rows(protocol, args.audio)
     measured = []
-    for split, condition, rows, clips in heard_trials(args, read_rows(protocol, args.audio)):
-        watch = tqdm(detectors.items(), desc=f"{split}, {condition}", unit="detector", disable=None)
-        scores = {name: np.stack([score_clips(model, clips) for model in models]) for name, models in watch}
-        genuine = np.array([row.label == BONAFIDE for row in rows])
-        for pattern, chosen in chosen_trials(rows, args.dataset if condition == CLEAN else ()):
-            kept = {name: each[:, chosen] for name, each in scores.items()}
-            row = {
-                "split": split,
-                "condition": condition,
-                "dataset": pattern,
-                "bonafide": int(genuine[chosen].sum()),
-                "spoof": int((~genuine[chosen]).sum()),
-                "detectors": figures(genuine[chosen], kept, args.bootstrap),
-            }
-            print(line(row), flush=True)
-            measured.append(row)
+    for split in args.split or SPLITS:
+        rows, genuine, clips = labelled_trials(listed, split)
+        for condition in [CLEAN, *args.condition]:
+            heard = degrade(clips, condition)
+            watch = tqdm(detectors.items(), desc=f"{split}, {condition}", unit="detector", disable=None)
+            scores = {name: np.stack([score_clips(one, heard) for one in models]) for name, models in watch}
+            for pattern, chosen in chosen_trials(rows, args.dataset if condition == CLEAN else ()):
+                labels = genuine[chosen]
+                row = {
+                    "split": split,
+                    "condition": condition,
+                    "dataset": pattern,
+                    "bonafide": int(labels.sum()),
+                    "spoof": int((~labels).sum()),
+                    "detectors": {
+                        name: eers_of_seeds(labels, each[:, chosen], args.bootstrap)
+                        for name, each in scores.items()
+                    },
+                }
+                print(line(row), flush=True)
+                measured.append(row)
     if args.json:
         hashes = {name: [weights_hash(model) for model in models] for name, models in detectors.items()}
         conditions = gather_conditions() | {"weights_sha256": hashes, "protocol": protocol.name}

@@ -29,7 +29,7 @@ from antispoof.data import BONAFIDE, NOISE
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.metrics import equal_error_rate
 from benchmarks.conditions import gather_conditions, refuse_existing, write_results
-from train.dataset import decode, read_rows
+from train.dataset import CLASSES, Row, decode, read_rows
 from train.scoring import score_clips
 
 KIND = "training"
@@ -104,21 +104,35 @@ def check_alike(base: Sequence[Trained], other: Sequence[Trained]) -> None:
         raise UserError(f"both ways need the same seeds, once each, not {seeds[0]} and {seeds[1]}")
 
 
+def labelled_trials(listed: Sequence[Row], split: str) -> tuple[list[Row], np.ndarray, list[np.ndarray]]:
+    """Returns the trials of a split, which are bona fide (trials,), and their int16 clips.
+
+    Raises:
+        UserError: A class is missing.
+    """
+    rows = [row for row in listed if row.split == split and row.label != NOISE]
+    if len({row.label for row in rows}) < len(CLASSES):
+        raise UserError(f"the list has no trials of both classes in the split {split!r}")
+    clips = decode(rows, partial(tqdm, desc=f"decoding {split}", unit="clip", disable=None))
+    return rows, np.array([row.label == BONAFIDE for row in rows]), clips
+
+
+def eers_of_seeds(genuine: np.ndarray, scores: np.ndarray, draws: int) -> dict[str, Any]:
+    """Returns the EER of each seed and their mean from scores (seeds, trials); rates are fractions."""
+    values = [equal_error_rate(row[genuine], row[~genuine], allow_inverted=True).value for row in scores]
+    return {"eers": values, "mean": asdict(mean_eer(scores, genuine, draws=draws))}
+
+
 def compare(
     split: str, genuine: np.ndarray, base: np.ndarray, other: np.ndarray, draws: int
 ) -> dict[str, Any]:
     """Returns the figures of one split from scores (seeds, trials); rates are fractions."""
-
-    def figures(scores: np.ndarray) -> dict[str, Any]:
-        values = [equal_error_rate(row[genuine], row[~genuine], allow_inverted=True).value for row in scores]
-        return {"eers": values, "mean": asdict(mean_eer(scores, genuine, draws=draws))}
-
     return {
         "split": split,
         "bonafide": int(genuine.sum()),
         "spoof": int((~genuine).sum()),
-        "base": figures(base),
-        "other": figures(other),
+        "base": eers_of_seeds(genuine, base, draws),
+        "other": eers_of_seeds(genuine, other, draws),
         "difference": asdict(mean_eer(other, genuine, base, draws=draws)),
     }
 
@@ -148,11 +162,7 @@ def main(argv: list[str] | None = None) -> int:
     protocol = args.protocol or args.audio / "manifest.tsv"
     listed = read_rows(protocol, args.audio)
     for split in args.split or SPLITS:
-        trials = [row for row in listed if row.split == split and row.label != NOISE]
-        if len({row.label for row in trials}) < 2:
-            raise UserError(f"{protocol} has no trials of both classes in the split {split!r}")
-        clips = decode(trials, partial(tqdm, desc=f"decoding {split}", disable=None))
-        genuine = np.array([row.label == BONAFIDE for row in trials])
+        _, genuine, clips = labelled_trials(listed, split)
         base, other = (np.stack([score_clips(model, clips) for model in way]) for way in models)
         rows.append(compare(split, genuine, base, other, args.bootstrap))
     print("\n".join(map(line, rows)))
