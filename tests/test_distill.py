@@ -21,7 +21,7 @@ from antispoof.checkpoint import load_model, save_checkpoint
 from antispoof.errors import UserError
 from antispoof.models import Detector, DetectorOutput, create_model
 from antispoof.speechlike import speech_like
-from train import distill, session
+from train import distill, session, transfer_set
 from train.augment import Augmentation
 from train.dataset import NO_LABEL, UNLABELLED, Batches, Row, unlabelled_rows
 from train.distillation import Distillation, consensus, divergence, layer_distance, trusted
@@ -86,15 +86,22 @@ def arguments(config: Path, corpus: Path, out: Path, *more: object) -> list[str]
 
 
 class Saying(Teacher):
-    """Says the same of every crop."""
+    """Says the same of every crop, or of those that it is asked about."""
 
     features = 3
 
-    def __init__(self, logits: Sequence[float]) -> None:
+    def __init__(self, logits: Sequence[float], known: Sequence[int] | None = None) -> None:
         self._logits = torch.tensor(logits)
+        self._known = None if known is None else torch.tensor(known, dtype=torch.float32)
+        self.hears_crops = known is None
 
     def hears(self, heard: Heard) -> Any:
-        return lambda clips: Opinion(self._logits.expand(len(clips), 2), torch.ones(len(clips), 3))
+        def opinion(clips: torch.Tensor) -> Opinion:
+            known = None if self._known is None else self._known[clips]
+            embedding = torch.tensor([[1.0, 2.0, 4.0]]).expand(len(clips), 3)
+            return Opinion(self._logits.expand(len(clips), 2), embedding, known)
+
+        return opinion
 
 
 def heard(labels: Sequence[int]) -> Heard:
@@ -128,8 +135,12 @@ def test_teachers_are_averaged_as_asked() -> None:
 def test_a_teacher_is_believed_where_it_is_right_or_nobody_knows() -> None:
     logits = torch.tensor([[2.0, 0.0], [2.0, 0.0], [0.0, 2.0], [0.0, 2.0], [0.0, 2.0]])
     labels = torch.tensor([0, 1, 0, 1, NO_LABEL])
-    assert trusted(logits, labels, "right").tolist() == [1, 0, 0, 1, 1]
-    assert trusted(logits, labels, "all").tolist() == [1] * 5
+    everywhere = Opinion(logits, logits)
+    assert trusted(everywhere, labels, "right").tolist() == [1, 0, 0, 1, 1]
+    assert trusted(everywhere, labels, "all").tolist() == [1] * 5
+    somewhere = Opinion(logits, logits, torch.tensor([1.0, 1, 1, 0, 0]))
+    assert trusted(somewhere, labels, "right").tolist() == [1, 0, 0, 0, 0]
+    assert trusted(somewhere, labels, "all").tolist() == [1, 1, 1, 0, 0]
 
 
 def test_each_term_of_the_loss_counts_by_its_weight() -> None:
@@ -147,6 +158,36 @@ def test_each_term_of_the_loss_counts_by_its_weight() -> None:
     assert loss(weight=1.0, trust="right") < taught  # it is wrong about one of the two
     assert loss(labels=(NO_LABEL, NO_LABEL), weight=0.0) == 0
     assert loss(labels=(NO_LABEL, NO_LABEL), weight=1.0) == pytest.approx(taught)
+
+
+def test_a_clip_teacher_counts_by_its_weight_where_it_was_asked() -> None:
+    torch.manual_seed(0)
+    model = create_model("fscnn", clip_samples=CROP, channels=(8,) * 8)
+    output = DetectorOutput(torch.tensor([[1.0, 0.0], [0.5, 0.0]]), torch.randn(2, 16))
+    crops, asked = Saying([-1.0, 1.0]), Saying([6.0, -6.0], known=[0, 1])
+
+    def loss(teachers: Sequence[Teacher], odds: Sequence[float] = (), **fields: Any) -> tuple[float, float]:
+        recipe = DistillRecipe(weight=1.0, temperature=1.0, ensemble="log-odds", **fields)
+        objective = Distillation(recipe, LossRecipe(), teachers, 16)
+        found = float(objective(model, heard([NO_LABEL, NO_LABEL]), output).detach())
+        expected = divergence(output.logits, torch.sigmoid(torch.tensor(odds)), 1.0).mean() if odds else 0
+        return found, float(expected)
+
+    # Of the first crop it knows nothing; of the second the log-odds are 2 by one voice, -12 by its weight.
+    for weight in (0.0, 0.25, 1.0):
+        found, expected = loss([crops, asked], (2.0, (2 - 12 * weight) / (1 + weight)), clip_weight=weight)
+        assert found == pytest.approx(expected, rel=1e-4)
+    found, expected = loss([asked], (0.0, -12.0))  # nobody knows of the first: nothing is learnt from it
+    assert found == pytest.approx(
+        float(divergence(output.logits, torch.tensor([0.5, 0.0]), 1.0)[1]) / 2, rel=1e-3
+    )
+    everyone = Distillation(DistillRecipe(feature_weight=1.0), LossRecipe(), [crops, asked], 16)
+    chosen = DistillRecipe(feature_weight=1.0, feature_teachers="clip")
+    assert len(everyone.projections) == 2
+    assert len(Distillation(chosen, LossRecipe(), [crops, asked], 16).projections) == 1
+    nothing_asked = [crops, Saying([6.0, -6.0], known=[0, 0])]
+    of_features = [loss(nothing_asked, feature_teachers="clip", feature_weight=w)[0] for w in (0.0, 9.0)]
+    assert of_features[0] == of_features[1], "the embedding of what was not asked is none to follow"
 
 
 def test_the_compared_part_is_the_one_that_is_named(teacher_file: Path) -> None:
@@ -201,13 +242,13 @@ def test_what_a_teacher_said_of_clips_is_kept(
             asked.append(number)
             yield number
 
-    def ask(some: list[np.ndarray]) -> Opinion:
+    def ask(some: list[np.ndarray], **how: Any) -> Opinion:
         asked.clear()
-        teacher = ClipTeacher(teacher_file, some, tmp_path, watch, torch.device("cpu"))
+        teacher = ClipTeacher(teacher_file, some, tmp_path, watch, torch.device("cpu"), **how)
         return teacher.hears(heard([0] * len(some)))(torch.arange(len(some)))
 
     first = ask(clips[:5])
-    assert len(asked) == 2  # four at once
+    assert len(asked) == 5
     again = ask(clips[:5][::-1])
     assert not asked
     assert torch.equal(again.logits.flip(0), first.logits)
@@ -216,6 +257,15 @@ def test_what_a_teacher_said_of_clips_is_kept(
     model = load_model(teacher_file)
     # A batch of another size may add up in another order.
     assert np.allclose(more.logits[:, 1].numpy(), score_clips(model, clips), atol=1e-5)
+    shorter = ask(clips, samples=CROP)  # other opinions, kept apart from those of whole clips
+    assert len(asked) == 6
+    heard_short = score_clips(load_teacher(teacher_file, CROP), clips)
+    assert np.allclose(shorter.logits[:, 1].numpy(), heard_short, atol=1e-5)
+    assert float((shorter.logits - more.logits).abs().max()) > 1e-3
+    some = ask(clips, asked=[1, 4])
+    assert some.known is not None
+    assert some.known.tolist() == [0, 1, 0, 0, 1, 0]
+    assert torch.equal(some.logits[[1, 4]], more.logits[[1, 4]])
 
 
 def test_asking_goes_on_where_it_was_interrupted(
@@ -230,10 +280,10 @@ def test_asking_goes_on_where_it_was_interrupted(
     with sqlite3.connect(tmp_path / "opinions.sqlite") as database:
         [(count,)] = database.execute("SELECT count(*) FROM opinions")
     database.close()
-    assert count == 4
+    assert count == 1
     asked: list[int] = []
     ClipTeacher(teacher_file, clips, tmp_path, lambda n: asked.extend(n) or n, torch.device("cpu"))
-    assert len(asked) == 1
+    assert len(asked) == 5
 
 
 # ---- audio without labels
@@ -317,6 +367,23 @@ def test_a_stopped_student_goes_on_to_the_same_weights(
 def test_a_student_needs_a_teacher(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="at least one --teacher"):
         distill.main(arguments(write_recipe(tmp_path), corpus, tmp_path / "out"))
+
+
+def test_a_slow_teacher_hears_a_transfer_set_alone(corpus: Path, teacher_file: Path, tmp_path: Path) -> None:
+    of_transfer = {"excerpts": {"*": 1.5}, "changed_share": 0.5}
+    learnt = {"clip_teachers_hear": "unlabelled", "clip_samples": CROP, "feature_weight": 1.0}
+    config = write_recipe(tmp_path, transfer=of_transfer, distill={**learnt, "feature_teachers": "clip"})
+    teachers = ["--clip-teacher", teacher_file, "--cached", tmp_path / "cache"]
+    with pytest.raises(UserError, match="give --unlabelled"):
+        distill.main(arguments(config, corpus, tmp_path / "out", *teachers))
+    assert transfer_set.main(arguments(config, corpus, tmp_path / "excerpts")) == 0
+    excerpts = unlabelled_rows(tmp_path / "excerpts")
+    flags = arguments(config, corpus, tmp_path / "out", *teachers, "--unlabelled", tmp_path / "excerpts")
+    assert distill.main(flags) == 0
+    with sqlite3.connect(tmp_path / "cache/opinions.sqlite") as database:
+        [(count,)] = database.execute("SELECT count(*) FROM opinions")
+    database.close()
+    assert count == len(excerpts)
 
 
 def test_public_weights_teach_at_the_length_of_the_crops(shared: Path) -> None:

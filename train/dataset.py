@@ -179,12 +179,12 @@ def draw_probabilities(rows: Sequence[Row], weights: dict[str, float]) -> np.nda
     smallest decides what the class sounds like.
     """
     sizes = Counter(row.dataset for row in rows)
-    counts = {dataset: _dataset_weight(dataset, weights) / np.sqrt(size) for dataset, size in sizes.items()}
+    counts = {dataset: weight_of(dataset, weights) / np.sqrt(size) for dataset, size in sizes.items()}
     shares = np.array([counts[row.dataset] for row in rows])
     return shares / shares.sum()
 
 
-def _dataset_weight(dataset: str, weights: dict[str, float]) -> float:
+def weight_of(dataset: str, weights: dict[str, float]) -> float:
     """Returns what is said of a data set by its name, else by the longest pattern that fits it, else 1."""
     patterns = [pattern for pattern in weights if fnmatchcase(dataset, pattern)]
     return weights.get(dataset, weights[max(patterns, key=len)] if patterns else 1.0)

@@ -24,7 +24,7 @@ import torch
 from tqdm import tqdm
 
 from antispoof.errors import UserError, run
-from train.dataset import unlabelled_rows
+from train.dataset import UNLABELLED, unlabelled_rows
 from train.distillation import Distillation
 from train.network import build_model
 from train.ranks import Ranks
@@ -39,6 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     recipe = recipe_of(args)
     if not (args.teacher or args.clip_teacher):
         raise UserError("give at least one --teacher or --clip-teacher")
+    if args.clip_teacher and recipe.distill.clip_teachers_hear == "unlabelled" and not args.unlabelled:
+        raise UserError("distill.clip_teachers_hear is unlabelled: give --unlabelled for --clip-teacher")
     if recipe.distill.compared and args.clip_teacher:
         raise UserError("distill.layer compares crops, and a --clip-teacher hears none: give --teacher")
     with ranks_of(args) as ranks:
@@ -71,10 +73,14 @@ def _teachers(args: argparse.Namespace, recipe: Recipe, material: Material, rank
     device = torch.device(args.device)
     crop, layer = recipe.data.crop_samples, recipe.distill.compared
     teachers: list[Teacher] = [CropTeacher(path, crop, device, layer) for path in args.teacher]
+    asked = None
+    if recipe.distill.clip_teachers_hear == "unlabelled":
+        asked = [index for index, row in enumerate(material.speech) if row.label == UNLABELLED]
     for path in args.clip_teacher:
         watch = partial(tqdm, desc=f"asking {path.name}", disable=None if ranks.first else True)
         cache = args.cached or args.out / "teachers"
-        teachers.append(ClipTeacher(path, material.clips, cache, watch, device))
+        samples = recipe.distill.clip_samples or None
+        teachers.append(ClipTeacher(path, material.clips, cache, watch, device, asked=asked, samples=samples))
     return teachers
 
 

@@ -31,9 +31,15 @@ class Distillation(Objective):
         super().__init__()
         self._recipe, self._labels = recipe, labels
         self._teachers = list(teachers)  # they learn nothing and are saved nowhere
-        self.projections = nn.ModuleList()
-        if recipe.feature_weight:
-            self.projections.extend(nn.Linear(student_features, teacher.features) for teacher in teachers)
+        self._weights = [1.0 if teacher.hears_crops else recipe.clip_weight for teacher in teachers]
+        self._compared = [
+            index
+            for index, teacher in enumerate(teachers)
+            if recipe.feature_weight and (recipe.feature_teachers == "all" or not teacher.hears_crops)
+        ]
+        self.projections = nn.ModuleList(
+            nn.Linear(student_features, teachers[index].features) for index in self._compared
+        )
         self._listener: Listener | None = None
 
     def watch(self, model: Detector) -> None:
@@ -58,17 +64,19 @@ class Distillation(Objective):
 
     def _loss(self, model: Detector, output: DetectorOutput, labels: Tensor, said: list[Opinion]) -> Tensor:
         recipe = self._recipe
-        believed = torch.stack([trusted(opinion.logits, labels, recipe.trust) for opinion in said])
-        target, any_believed = consensus([opinion.logits for opinion in said], believed, recipe)
+        believed = torch.stack([trusted(opinion, labels, recipe.trust) for opinion in said])
+        votes = believed * believed.new_tensor(self._weights)[:, None]
+        target, any_believed = consensus([opinion.logits for opinion in said], votes, recipe)
         distance = divergence(output.logits, target, recipe.temperature)
         total = recipe.weight * (distance * any_believed).mean()
         if recipe.weight < 1:
             total = total + (1 - recipe.weight) * label_loss(model, output, labels, self._labels)
-        for projection, opinion, believed_here in zip(self.projections, said, believed, strict=False):
+        for projection, index in zip(self.projections, self._compared, strict=True):
             # At unit variance, so that one weight does for teachers of any scale.
-            wanted = F.layer_norm(opinion.embedding, opinion.embedding.shape[1:])
+            embedding = said[index].embedding
+            wanted = F.layer_norm(embedding, embedding.shape[1:])
             distance = (projection(output.embedding.float()) - wanted).square().mean(dim=1)
-            total = total + recipe.feature_weight * (distance * believed_here).mean()
+            total = total + recipe.feature_weight * (distance * believed[index]).mean()
         return total
 
 
@@ -85,29 +93,32 @@ def layer_distance(found: Tensor, wanted: Tensor) -> Tensor:
     return ((found - wanted).square().mean(axes) / wanted.square().mean(axes).clamp(min=1e-12)).mean()
 
 
-def trusted(logits: Tensor, labels: Tensor, trust: str) -> Tensor:
+def trusted(opinion: Opinion, labels: Tensor, trust: str) -> Tensor:
     """Returns 1 for each crop (batch,) about which a teacher is believed, 0 for the others."""
+    logits = opinion.logits
+    known = torch.ones_like(logits[:, 0]) if opinion.known is None else opinion.known
     if trust == "all":
-        return torch.ones_like(logits[:, 0])
+        return known
     right = (logits[:, BONAFIDE] > logits[:, SPOOF]) == (labels == BONAFIDE)
-    return (right | (labels == NO_LABEL)).to(logits.dtype)
+    return known * (right | (labels == NO_LABEL)).to(logits.dtype)
 
 
-def consensus(logits: Sequence[Tensor], believed: Tensor, recipe: DistillRecipe) -> tuple[Tensor, Tensor]:
+def consensus(logits: Sequence[Tensor], votes: Tensor, recipe: DistillRecipe) -> tuple[Tensor, Tensor]:
     """Returns the teachers' mean probability of bona fide speech (batch,), and 1 where any is believed.
 
     Args:
         logits: Of each teacher, (batch, 2).
-        believed: (teachers, batch), 1 or 0.
+        votes: (teachers, batch), how much each counts.
         recipe: At what temperature, and whether probabilities or log-odds are averaged.
     """
     odds = torch.stack([(one[:, BONAFIDE] - one[:, SPOOF]).float() for one in logits]) / recipe.temperature
-    votes = believed.sum(dim=0)
+    cast = votes.sum(dim=0)
+    divisor = torch.where(cast > 0, cast, 1)
     if recipe.ensemble == "log-odds":
-        mean = torch.sigmoid((odds * believed).sum(dim=0) / votes.clamp(min=1))
+        mean = torch.sigmoid((odds * votes).sum(dim=0) / divisor)
     else:
-        mean = (torch.sigmoid(odds) * believed).sum(dim=0) / votes.clamp(min=1)
-    return mean, (votes > 0).to(mean.dtype)
+        mean = (torch.sigmoid(odds) * votes).sum(dim=0) / divisor
+    return mean, (cast > 0).to(mean.dtype)
 
 
 def divergence(logits: Tensor, target: Tensor, temperature: float) -> Tensor:

@@ -152,8 +152,12 @@ class DistillRecipe:
         ensemble: Whether teachers' ``probabilities`` are averaged, or their ``log-odds``.
         trust: Whether teachers are believed in ``all`` they say, or only where they are ``right`` about a
             crop whose label is known.
+        clip_teachers_hear: ``all`` recordings, or only those that are ``unlabelled``, such as a transfer set.
+        clip_samples: Length at which clip teachers hear recordings; 0: that of their own clip.
+        clip_weight: Of what clip teachers say, beside the 1 of those that hear the student's crops.
         feature_weight: Of the distance between the teacher's embedding and what a learnt linear layer makes
             of the student's.
+        feature_teachers: Whose embeddings these are: of ``all``, or of the ``clip`` teachers.
         layer: Name of a part that student and teacher share, such as ``encoder``, whose output is compared.
         layer_weight: Of that distance, as a share of what the teacher's part puts out.
         unlabelled_share: Share of a batch that is unlabelled, where there is unlabelled audio.
@@ -163,7 +167,11 @@ class DistillRecipe:
     weight: float = within(0, 1, default=0.9)
     ensemble: str = one_of("probabilities", "log-odds", default="probabilities")
     trust: str = one_of("all", "right", default="all")
+    clip_teachers_hear: str = one_of("all", "unlabelled", default="all")
+    clip_samples: int = within(0, 1_000_000, default=0)
+    clip_weight: float = within(0, 1000, default=1.0)
     feature_weight: float = within(0, 1e6, default=0.0)
+    feature_teachers: str = one_of("all", "clip", default="all")
     layer: str = ""
     layer_weight: float = within(0, 1e6, default=0.0)
     unlabelled_share: float = within(0, 1, default=0.25)
@@ -172,6 +180,26 @@ class DistillRecipe:
     def compared(self) -> str:
         """The name of the part whose output is compared, empty where none is."""
         return self.layer if self.layer_weight else ""
+
+
+@dataclass(frozen=True)
+class TransferRecipe:
+    """What train/transfer_set.py cuts for teachers to judge.
+
+    Attributes:
+        excerpts: Of each recording of a data set, named as in ``data.dataset_weights``; 0.1: of every tenth.
+        changed_share: Of the excerpts, those that are played faster or slower or through another frequency
+            response, or both.
+        joined_share: Of the changed ones, those that are the sum of two, or one that turns into another.
+        level_db: RMS of every recording, dBFS: where the teacher hears best.
+    """
+
+    excerpts: dict[str, float] = field(
+        default_factory=lambda: {"*": 2.0}, metadata={"range": (0.0, 10_000.0)}
+    )
+    changed_share: float = within(0, 1, default=0.5)
+    joined_share: float = within(0, 1, default=0.5)
+    level_db: float = within(-60, 0, default=-19.0)
 
 
 @dataclass(frozen=True)
@@ -251,6 +279,7 @@ class Recipe:
     loss: LossRecipe = field(default_factory=LossRecipe)
     adversarial: AdversarialRecipe = field(default_factory=AdversarialRecipe)
     distill: DistillRecipe = field(default_factory=DistillRecipe)
+    transfer: TransferRecipe = field(default_factory=TransferRecipe)
     quantize: QuantizeRecipe = field(default_factory=QuantizeRecipe)
     optimiser: OptimiserRecipe = field(default_factory=OptimiserRecipe)
 

@@ -122,6 +122,7 @@ class Material:
     Attributes:
         batches: The batches by number.
         clips: The recordings that they are cut from, int16.
+        speech: What each of these is.
         validate: Returns the dev EER of a model.
         conditions: What a resumed run must share beside the recipe.
         rows: Of every recording that is trained on, noise and rooms included.
@@ -130,6 +131,7 @@ class Material:
 
     batches: Batches
     clips: list[np.ndarray]
+    speech: list[Row]
     validate: Callable[[Detector], float]
     conditions: dict[str, Any]
     rows: list[Row]
@@ -168,7 +170,7 @@ def gather(
     if ranks.count > 1:
         conditions["ranks"] = ranks.count
     validate = partial(validation_eer, rows=dev, clips=dev_clips)
-    return Material(batches, clips, validate, conditions, [*speech, *noise, *rooms], store)
+    return Material(batches, clips, speech, validate, conditions, [*speech, *noise, *rooms], store)
 
 
 def _watch(name: str, ranks: Ranks) -> Callable[[Sequence[Row]], Iterable[Row]]:
