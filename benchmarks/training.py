@@ -4,7 +4,7 @@
         --audio DIR --split dev --split test --json OUT
 
 The runs are folders of train/fit.py or train/distill.py. Both ways must have had the same recipe, recordings
-and seeds, and may differ in their teachers; anything else is refused. What is scored is final.safetensors,
+and seeds, and may differ in their teachers and in what only those judge; anything else is refused. What is scored is final.safetensors,
 the weights after the last step, so that nothing is chosen by the splits that are reported. Intervals are
 paired: all runs are measured on the same draws of the trials.
 """
@@ -29,7 +29,7 @@ from antispoof.data import BONAFIDE, NOISE
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.metrics import equal_error_rate
 from benchmarks.conditions import gather_conditions, refuse_existing, write_results
-from train.dataset import CLASSES, Row, decode, read_rows
+from train.dataset import CLASSES, UNLABELLED, Row, decode, read_rows
 from train.scoring import score_clips
 
 KIND = "training"
@@ -82,7 +82,10 @@ def read_run(folder: Path) -> Trained:
     facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     seed, how = facts["recipe"]["schedule"].pop("seed"), facts["recipe"].pop("distill")
     teachers = facts.pop("teachers", [])
-    return Trained(folder, seed, {"teachers": teachers, **(how if teachers else {})}, facts)
+    unlabelled = [one for one in facts["data"] if one["label"] == UNLABELLED]
+    facts["data"] = [one for one in facts["data"] if one["label"] != UNLABELLED]
+    teaching = {"teachers": teachers, **({"unlabelled": unlabelled, **how} if teachers else {})}
+    return Trained(folder, seed, teaching, facts)
 
 
 def check_alike(base: Sequence[Trained], other: Sequence[Trained]) -> None:

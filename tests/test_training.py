@@ -116,6 +116,16 @@ def test_unfair_comparisons_are_refused(
         training.main(arguments(corpus, base, [runs / "taught-0", changed]))
 
 
+def test_what_only_teachers_judge_may_differ(runs: Path, tmp_path: Path) -> None:
+    facts = json.loads((runs / "taught-1/run.json").read_text())
+    excerpts = {"label": "unlabelled", "dataset": "excerpts", "licence": "CC0", "recordings": 9}
+    (tmp_path / "run.json").write_text(json.dumps({**facts, "data": [*facts["data"], excerpts]}))
+    (tmp_path / "final.safetensors").touch()
+    with_excerpts, without = training.read_run(tmp_path), training.read_run(runs / "taught-1")
+    training.check_alike([training.read_run(runs / "labels-1")], [with_excerpts])
+    assert with_excerpts.teaching != without.teaching
+
+
 def test_an_unfinished_run_is_refused(corpus: Path, runs: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no finished run"):
         training.main(arguments(corpus, [runs / "labels-0"], [tmp_path]))
