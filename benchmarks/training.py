@@ -4,9 +4,9 @@
         --audio DIR --split dev --split test --json OUT
 
 The runs are folders of train/fit.py or train/distill.py. Both ways must have had the same recipe, recordings
-and seeds, and may differ in their teachers and in what only those judge; anything else is refused. What is scored is final.safetensors,
-the weights after the last step, so that nothing is chosen by the splits that are reported. Intervals are
-paired: all runs are measured on the same draws of the trials.
+and seeds, and may differ in their teachers and in what only those judge; anything else is refused. What is
+scored is final.safetensors, the weights after the last step, so that nothing is chosen by the splits that are
+reported. Intervals are paired: all runs are measured on the same draws of the trials.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Cuts a transfer set: short excerpts of recordings, many of them changed, for teachers to judge.
 
-    python train/transfer_set.py --config train/configs/fscnn-taught.yaml --audio DIR --more COPIES --out EXCERPTS
+    python train/transfer_set.py --config train/configs/fscnn-taught.yaml --audio DIR --more COPIES \
+        --out EXCERPTS
     python train/distill.py --config train/configs/fscnn-taught.yaml --audio DIR --more COPIES --out RUN \
         --unlabelled EXCERPTS --clip-teacher AASIST-L.pth --teacher OTHER.safetensors
 
