@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -256,7 +257,10 @@ def _of_seeds(found: Row) -> str:
 
 
 def _way(teachers: list[Row]) -> str:
-    return "taught by " + ", ".join(f"`{one['file']}`" for one in teachers) if teachers else "labels alone"
+    if not teachers:
+        return "labels alone"
+    files = Counter(one["file"] for one in teachers)  # seeds of one recipe lie in folders of their own
+    return "taught by " + ", ".join(f"{count} `{file}`" for file, count in files.items())
 
 
 def seeds(document: Row) -> str:

@@ -23,7 +23,7 @@ from antispoof.models import Detector, DetectorOutput, create_model
 from antispoof.speechlike import speech_like
 from train import distill, session, transfer_set
 from train.augment import Augmentation
-from train.dataset import NO_LABEL, UNLABELLED, Batches, Row, unlabelled_rows
+from train.dataset import INT16_SCALE, NO_LABEL, UNLABELLED, Batches, Row, unlabelled_rows
 from train.distillation import (
     USUAL_ODDS,
     Distillation,
@@ -332,6 +332,25 @@ def test_batches_end_in_unlabelled_crops(clips: list[np.ndarray]) -> None:
     assert batch.labels.tolist() == [0, 1, 0, 1, 0, 1, NO_LABEL, NO_LABEL]
     assert {labels[clip] for clip in batch.clips[6:]} == {UNLABELLED}
     assert [labels[clip] for clip in batch.clips[:6]] == ["spoof", "bonafide"] * 3
+
+
+def test_untouched_crops_are_the_recordings_themselves(clips: list[np.ndarray]) -> None:
+    rows = [Row(str(i), label, "train") for i, label in enumerate(["spoof", "bonafide"] + [UNLABELLED] * 4)]
+    shorter = [clip[:CROP] for clip in clips]
+    quieter = Augmentation(AugmentRecipe(gain_db=(-20, -10)), [])
+
+    def untouched(share: float) -> list[bool]:
+        recipe = DataRecipe(crop_samples=CROP)
+        batch = Batches(rows, shorter, recipe, quieter, 0, unlabelled_share=0.5, untouched_share=share)
+        crops = batch.batch(0, 32)
+        recorded = [torch.from_numpy(shorter[clip] / np.float32(INT16_SCALE)) for clip in crops.clips]
+        same = [torch.equal(a, b) for a, b in zip(crops.waveforms, recorded, strict=True)]
+        assert not any(same[:16]), "what has labels is always augmented"
+        return same[16:]
+
+    assert all(untouched(1.0))
+    assert not any(untouched(0.0))
+    assert 4 < sum(untouched(0.5)) < 12
 
 
 # ---- the command

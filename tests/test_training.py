@@ -82,7 +82,7 @@ def test_figures_are_those_of_the_final_weights(
     assert "test" in capsys.readouterr().out
     table = result_tables.training(document)
     assert "labels alone" in table
-    assert "taught by `final.safetensors`" in table
+    assert "taught by 1 `final.safetensors`" in table
     with pytest.raises(UserError, match="--force"):
         training.main(arguments(corpus, base, other, "--json", out))
 

@@ -215,10 +215,11 @@ class Batches:
         augment: Augmentation,
         seed: int,
         unlabelled_share: float = 0.0,
+        untouched_share: float = 0.0,
     ) -> None:
         self._clips, self._augment, self._seed = clips, augment, seed
         self.crop_samples, self._pair_share = recipe.crop_samples, recipe.pair_share
-        self._unlabelled_share = unlabelled_share
+        self._unlabelled_share, self._untouched_share = unlabelled_share, untouched_share
         self._pairs = _pairs_by_attack(rows)
         if recipe.pair_share and not self._pairs:
             raise UserError("data.pair_share needs copies: make some with train/vocode.py and give --more")
@@ -246,7 +247,10 @@ class Batches:
         """Returns a crop and the number of its recording."""
         members, chances = self._classes[label]
         index = int(generator.choice(members, p=chances))
-        return self._heard(random_crop(self._clips[index], self.crop_samples, generator), generator), index
+        crop = random_crop(self._clips[index], self.crop_samples, generator)
+        if label == NO_LABEL and generator.random() < self._untouched_share:
+            return crop.astype(np.float32) / INT16_SCALE, index
+        return self._heard(crop, generator), index
 
     def _pair(self, generator: np.random.Generator) -> list[tuple[np.ndarray, int]]:
         """Returns a spoofed copy and its original, in the order of the classes."""

@@ -161,6 +161,8 @@ class DistillRecipe:
         layer: Name of a part that student and teacher share, such as ``encoder``, whose output is compared.
         layer_weight: Of that distance, as a share of what the teacher's part puts out.
         unlabelled_share: Share of a batch that is unlabelled, where there is unlabelled audio.
+        untouched_share: Of the unlabelled crops, those that the student hears as clip teachers did, without
+            augmentation.
     """
 
     temperature: float = within(0.1, 100, default=2.0)
@@ -175,6 +177,7 @@ class DistillRecipe:
     layer: str = ""
     layer_weight: float = within(0, 1e6, default=0.0)
     unlabelled_share: float = within(0, 1, default=0.25)
+    untouched_share: float = within(0, 1, default=0.0)
 
     @property
     def compared(self) -> str:

@@ -162,8 +162,15 @@ def gather(
     clips = decode(speech, _watch("speech", ranks), store=store)
     torch.set_num_threads(args.threads)
     augment = Augmentation(recipe.augment, noises, room_clips)
-    share = recipe.distill.unlabelled_share if unlabelled else 0.0
-    batches = Batches(speech, clips, recipe.data, augment, recipe.schedule.seed, share)
+    batches = Batches(
+        speech,
+        clips,
+        recipe.data,
+        augment,
+        recipe.schedule.seed,
+        recipe.distill.unlabelled_share if unlabelled else 0.0,
+        recipe.distill.untouched_share,
+    )
     conditions = {"threads": args.threads, "recordings": fingerprint([*clips, *noises, *room_clips])}
     if args.device != "cpu":
         conditions["device"] = args.device
