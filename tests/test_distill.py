@@ -25,13 +25,11 @@ from train import distill, session, transfer_set
 from train.augment import Augmentation
 from train.dataset import INT16_SCALE, NO_LABEL, UNLABELLED, Batches, Row, unlabelled_rows
 from train.distillation import (
-    USUAL_ODDS,
     Distillation,
     consensus,
     divergence,
     layer_distance,
     trusted,
-    understanding,
 )
 from train.mixup import Heard
 from train.network import load_teacher
@@ -196,16 +194,6 @@ def test_a_clip_teacher_counts_by_its_weight_where_it_was_asked() -> None:
     nothing_asked = [crops, Saying([6.0, -6.0], known=[0, 0])]
     of_features = [loss(nothing_asked, feature_teachers="clip", feature_weight=w)[0] for w in (0.0, 9.0)]
     assert of_features[0] == of_features[1], "the embedding of what was not asked is none to follow"
-
-
-def test_a_student_understands_a_teacher_whose_embedding_and_odds_it_can_say() -> None:
-    embedding = torch.tensor([[1.0, 2.0, 4.5], [3.0, 0.0, 0.0]])
-    said = Opinion(torch.tensor([[4.0, -4.0], [0.0, 12.0]]), embedding)
-    wanted = (embedding - embedding.mean(1, keepdim=True)) / embedding.std(1, correction=0, keepdim=True)
-    exact = torch.cat([wanted, torch.tensor([[-8.0], [12.0]]) / USUAL_ODDS], dim=1)
-    assert understanding(exact, said).tolist() == pytest.approx([0, 0], abs=1e-4)
-    off = exact + torch.tensor([[0.3, 0, 0, 0], [0, 0, 0, 0.5]])
-    assert understanding(off, said).tolist() == pytest.approx([0.03, 0.25], rel=1e-3)
 
 
 def test_the_compared_part_is_the_one_that_is_named(teacher_file: Path) -> None:

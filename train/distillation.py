@@ -21,8 +21,6 @@ from train.objective import Objective
 from train.recipe import DistillRecipe, LossRecipe
 from train.teachers import Listener, Opinion, Teacher
 
-USUAL_ODDS = 8.0  # log-odds that a trained detector gives most crops, either way
-
 
 class Distillation(Objective):
     """The teachers' term by its weight, the labels' by the rest, and the distance between embeddings."""
@@ -40,7 +38,7 @@ class Distillation(Objective):
             if recipe.feature_weight and (recipe.feature_teachers == "all" or not teacher.hears_crops)
         ]
         self.projections = nn.ModuleList(
-            nn.Linear(student_features, teachers[index].features + 1) for index in self._compared
+            nn.Linear(student_features, teachers[index].features) for index in self._compared
         )
         self._listener: Listener | None = None
 
@@ -74,25 +72,12 @@ class Distillation(Objective):
         if recipe.weight < 1:
             total = total + (1 - recipe.weight) * label_loss(model, output, labels, self._labels)
         for projection, index in zip(self.projections, self._compared, strict=True):
-            distance = understanding(projection(output.embedding.float()), said[index])
+            # At unit variance, so that one weight does for teachers of any scale.
+            embedding = said[index].embedding
+            wanted = F.layer_norm(embedding, embedding.shape[1:])
+            distance = (projection(output.embedding.float()) - wanted).square().mean(dim=1)
             total = total + recipe.feature_weight * (distance * believed[index]).mean()
         return total
-
-
-def understanding(found: Tensor, said: Opinion) -> Tensor:
-    """Returns how far a student is (batch,) from being able to say what a teacher knows.
-
-    The teacher's score alone says little of a crop that it is sure about; its embedding says why it is, and
-    its log-odds (Ba and Caruana, arXiv 1312.6184, eq. 1) how sure.
-
-    Args:
-        found: What a linear layer makes of the student's embedding, (batch, features + 1).
-        said: The teacher's opinion, its embedding (batch, features).
-    """
-    # At unit variance, so that one weight does for teachers of any scale.
-    wanted = F.layer_norm(said.embedding, said.embedding.shape[1:])
-    odds = (said.logits[:, BONAFIDE] - said.logits[:, SPOOF]) / USUAL_ODDS
-    return (found[:, :-1] - wanted).square().mean(dim=1) + (found[:, -1] - odds).square()
 
 
 def layer_distance(found: Tensor, wanted: Tensor) -> Tensor:

@@ -155,8 +155,8 @@ class DistillRecipe:
         clip_teachers_hear: ``all`` recordings, or only those that are ``unlabelled``, such as a transfer set.
         clip_samples: Length at which clip teachers hear recordings; 0: that of their own clip.
         clip_weight: Of what clip teachers say, beside the 1 of those that hear the student's crops.
-        feature_weight: Of the distance between the teacher's embedding and log-odds and what a learnt linear
-            layer makes of the student's embedding.
+        feature_weight: Of the distance between the teacher's embedding and what a learnt linear layer makes
+            of the student's.
         feature_teachers: Whose embeddings these are: of ``all``, or of the ``clip`` teachers.
         layer: Name of a part that student and teacher share, such as ``encoder``, whose output is compared.
         layer_weight: Of that distance, as a share of what the teacher's part puts out.
