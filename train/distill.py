@@ -9,8 +9,9 @@ The student is the recipe's model, and the section ``distill`` of the recipe say
 weight of teachers against labels, and what embeddings count. A --teacher hears the student's own crops, cut
 and augmented as they are; a --clip-teacher, for one that costs too much, hears every recording once as a
 whole, and what it said is kept in the folder --cached for this run and others. Audio of --unlabelled (the
-train split of a list, or simply all files of a folder) is learnt from teachers alone; where the recipe says so,
-clip teachers hear nothing else, such as the excerpts of train/transfer_set.py. All else is as in train/fit.py.
+train split of a list, or simply all files of a folder) is learnt from teachers alone; where the recipe says
+so, clip teachers hear nothing else, such as the excerpts of train/transfer_set.py. All else is as in
+train/fit.py.
 """
 
 from __future__ import annotations
