@@ -48,7 +48,7 @@ from train.states import write_text
 COLUMNS = ("path", "label", "split", "dataset", "source", "licence")
 CHANGES = 0.7  # chance of each of the two changes of a changed excerpt
 SPEEDS = (0.88, 1.12)
-EQUALISER_DB = 5.0
+MICROPHONES = Augmentation(AugmentRecipe(equaliser_share=CHANGES, equaliser_db=5.0), [])
 SHARES_OF_SUM = (0.3, 0.9)
 TURNS = (0.2, 0.8)  # of an excerpt, where one recording takes over from another
 LEAST_RMS = 1e-4  # below which a recording is silence, and stays it
@@ -96,8 +96,7 @@ class Excerpts:
         if speed != 1:
             excerpt = soxr.resample(excerpt, SAMPLE_RATE * speed, SAMPLE_RATE)
         excerpt = np.pad(excerpt, (0, max(0, self.samples - len(excerpt))))[: self.samples]
-        line = Augmentation(AugmentRecipe(equaliser_share=CHANGES, equaliser_db=EQUALISER_DB), [])
-        return line(excerpt, generator)
+        return MICROPHONES(excerpt, generator)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -110,17 +109,21 @@ def main(argv: list[str] | None = None) -> int:
     copies = [row for folder in args.more for row in read_rows(folder / "manifest.tsv", folder)]
     speech, _, _ = training_rows(rows, recipe.data, copies)
     partial = args.out.with_name(f".{args.out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
     partial.mkdir(parents=True)
-    clips = decode(speech, lambda part: tqdm(part, "decoding", disable=None), store=partial / "clips.int16")
-    excerpts = Excerpts(speech, clips, recipe.transfer, recipe.data.crop_samples)
-    lines = write_excerpts(excerpts, args.seed, partial)
-    if not lines:
-        raise UserError(f"{args.config}: transfer.excerpts asks for none of these recordings")
-    table = [COLUMNS, *(tuple(line[column] for column in COLUMNS) for line in lines)]
-    write_text(partial / "manifest.tsv", "".join("\t".join(fields) + "\n" for fields in table))
-    (partial / "clips.int16").unlink()
-    partial.rename(args.out)
+    try:
+        store = partial / "clips.int16"
+        clips = decode(speech, lambda part: tqdm(part, "decoding", disable=None), store=store)
+        excerpts = Excerpts(speech, clips, recipe.transfer, recipe.data.crop_samples)
+        lines = write_excerpts(excerpts, args.seed, partial)
+        if not lines:
+            raise UserError(f"{args.config}: transfer.excerpts asks for none of these recordings")
+        table = [COLUMNS, *(tuple(line[column] for column in COLUMNS) for line in lines)]
+        write_text(partial / "manifest.tsv", "".join("\t".join(fields) + "\n" for fields in table))
+        store.unlink()
+        partial.rename(args.out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     print(f"{len(lines)} excerpts of {len(speech)} recordings: {args.out / 'manifest.tsv'}")
     return 0
 
