@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from antispoof.audio import SAMPLE_RATE
 from antispoof.errors import UserError
 from antispoof.models import BONAFIDE, SPOOF, DetectorOutput, create_model
 from antispoof.speechlike import speech_like
@@ -159,6 +160,16 @@ def test_codecs_are_used_when_they_are_asked_for() -> None:
         assert 1e-4 < np.square(coded - wave).mean() / np.square(wave).mean() < 0.5
     with pytest.raises(UserError, match=r"augment.codecs: no mpeg"):
         Augmentation(AugmentRecipe(codec_share=0.5, codecs=("mpeg",)), [])
+
+
+def test_a_crop_that_is_played_faster_keeps_its_length_and_is_higher() -> None:
+    tone = np.sin(2 * np.pi * 1_000 / SAMPLE_RATE * np.arange(CROP)).astype(np.float32)
+    for speed in (0.8, 1.25):
+        recipe = AugmentRecipe(speed_share=1.0, speed=(speed, speed))
+        played = Augmentation(recipe, [])(tone, np.random.default_rng(0))
+        assert played.shape == tone.shape
+        spectrum = np.abs(np.fft.rfft(played * np.hanning(CROP)))
+        assert np.argmax(spectrum) * SAMPLE_RATE / CROP == pytest.approx(1_000 * speed, abs=10)
 
 
 # ---- the adversary

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import soxr
 from scipy import fft, signal
 
 from antispoof.audio import SAMPLE_RATE
@@ -77,6 +78,9 @@ class Augmentation:
     def __call__(self, waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Returns what ``waveform`` (samples,) float32 becomes, of the same length."""
         recipe = self._recipe
+        # Nothing is drawn where there is no share, so that recipes from before a share draw what they drew.
+        if recipe.speed_share and generator.random() < recipe.speed_share:
+            waveform = play_at(waveform, generator.uniform(*recipe.speed))
         if generator.random() < recipe.short_share:
             kept = int(len(waveform) * generator.uniform(LEAST_SHARE, 1))
             waveform = cut(waveform[:kept], 0, len(waveform))
@@ -91,7 +95,6 @@ class Augmentation:
         waveform = self._line(waveform, generator)
         if generator.random() < recipe.telephone_share:
             waveform = transcode(waveform, str(generator.choice(["g711-mu", "g711-a"])))
-        # Nothing is drawn where there is no share, so that recipes from before codecs draw what they drew.
         if recipe.codec_share and generator.random() < recipe.codec_share:
             waveform = self._through_codec(waveform, generator)
         return apply_gain(waveform, generator.uniform(*recipe.gain_db))
@@ -142,6 +145,11 @@ class Augmentation:
             high = low + generator.uniform(0, WIDEST_MASK * NYQUIST_HZ)
             response[(frequencies >= low) & (frequencies < high)] = 0
         return response
+
+
+def play_at(waveform: np.ndarray, speed: float) -> np.ndarray:
+    """Returns ``waveform`` (samples,) played ``speed`` times as fast, repeated or cut to the same length."""
+    return cut(soxr.resample(waveform, SAMPLE_RATE * speed, SAMPLE_RATE), 0, len(waveform))
 
 
 def distort(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:

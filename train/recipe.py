@@ -64,6 +64,8 @@ class AugmentRecipe:
     """What is done to a crop before the network hears it, in this order; a share is how often.
 
     Attributes:
+        speed_share: The crop is played faster or slower, voice and all; where it ends early it is repeated.
+        speed: How much faster.
         short_share: The crop is cut to a random part of it, at least a quarter, and repeated to its length.
         room_share: Reverberation by a recorded impulse response.
         distortion_share: RawBoost's impulsive noise or harmonic distortion (arXiv 2111.04433).
@@ -84,6 +86,8 @@ class AugmentRecipe:
             of itself is drawn from (arXiv 1710.09412); 0: none.
     """
 
+    speed_share: float = within(0, 1, default=0.0)
+    speed: tuple[float, float] = within(0.5, 2, default=(0.9, 1.1))
     short_share: float = within(0, 1, default=0.0)
     room_share: float = within(0, 1, default=0.0)
     distortion_share: float = within(0, 1, default=0.0)
@@ -163,6 +167,8 @@ class DistillRecipe:
         unlabelled_share: Share of a batch that is unlabelled, where there is unlabelled audio.
         untouched_share: Of the unlabelled crops, those that the student hears as clip teachers did, without
             augmentation.
+        unlabelled_apart: They go through the network in portions of their own, so that batch norms see them
+            apart: beside a transfer set, unseen vocoders were ranked wrongly twice as often without.
     """
 
     temperature: float = within(0.1, 100, default=2.0)
@@ -178,6 +184,7 @@ class DistillRecipe:
     layer_weight: float = within(0, 1e6, default=0.0)
     unlabelled_share: float = within(0, 1, default=0.25)
     untouched_share: float = within(0, 1, default=0.0)
+    unlabelled_apart: bool = False
 
     @property
     def compared(self) -> str:
