@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -396,9 +397,17 @@ def test_the_card_tells_what_was_trained_and_measured(finished: Path, corpus: Pa
         card.CHOSEN,
     ):
         assert expected in text
-    last = [*argv[:4], str(tmp_path / "last.safetensors"), *argv[5:], "--weights", "final"]
+    assert "From random weights" in text
+    second = shutil.copytree(finished, tmp_path / "second")
+    facts = json.loads((second / "run.json").read_text())
+    facts["recipe"]["model"]["initial_weights"] = "/home/me/first/final.safetensors"
+    (second / "run.json").write_text(json.dumps(facts))
+    last = [str(second), *argv[1:4], str(tmp_path / "last.safetensors"), *argv[5:], "--weights", "final"]
     assert card.main(last) == 0
-    assert card.CHOSEN not in (tmp_path / "last.md").read_text()
+    text = (tmp_path / "last.md").read_text()
+    assert card.CHOSEN not in text
+    assert "From first/final.safetensors" in text
+    assert "/home" not in text
     assert read_checkpoint(out).metadata["licence"] == "CC0-1.0"
     with pytest.raises(UserError, match="--force replaces it"):
         card.main(argv)

@@ -198,16 +198,18 @@ def _figures_section(figures: Sequence[Figure], attacks: dict[str, tuple[AttackE
 
 
 def _training_section(facts: dict[str, Any], step: int, weights: str) -> str:
-    recipe = facts["recipe"]
+    recipe = {**facts["recipe"], "model": dict(facts["recipe"]["model"])}
     schedule, crop = recipe["schedule"], recipe["data"]["crop_samples"]
-    start = recipe["model"]["initial_weights"] or "random weights"
+    if start := recipe["model"]["initial_weights"]:
+        # The run and its file: where they lay is nobody else's business.
+        recipe["model"]["initial_weights"] = start = "/".join(Path(start).parts[-2:])
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     return "\n".join(
         [
             "## Training",
             "",
-            f"From {start}; averaged weights (EMA {schedule['ema']}) after step {step} of "
-            f"{schedule['steps']}, batches of {schedule['batch']} crops of {crop:,} samples, "
+            f"From {start or 'random weights'}; averaged weights (EMA {schedule['ema']}) after step "
+            f"{step} of {schedule['steps']}, batches of {schedule['batch']} crops of {crop:,} samples, "
             f"seed {schedule['seed']}, {schedule['precision']}, {facts['threads']} thread(s), {versions}.",
             *_taught_by(facts.get("teachers", [])),
             *([CHOSEN] if weights == "best" else []),
