@@ -53,6 +53,17 @@ class TfliteGraph:
         ]
         return [self.graph.operators[index] for index in sorted(hearing(steps, self.graph.inputs[0]))]
 
+    def takes_powers(self) -> bool:
+        """Whether what the front end gives is squared: it is a Fourier transform then, not a filter bank."""
+        heard = {node.outputs[0] for node in self.front_end()}
+        for node in self.graph.operators:
+            if node.inputs[0] in heard:
+                if self.kind(node) in REARRANGING:
+                    heard.update(node.outputs)
+                elif self.kind(node) == "SQUARE" or (self.kind(node) == "MUL" and len(set(node.inputs)) == 1):
+                    return True
+        return False
+
     def layers_in_scope(self, mixed: bool = False) -> list[Any]:
         """Returns the operations to quantize: convolutions and large projections.
 

@@ -101,6 +101,7 @@ def test_the_front_end_and_graph_attention_stay_float(source: Path, recordings: 
 def test_weights_of_the_front_end_keep_three_digits(source: Path, recordings: Path, tmp_path: Path) -> None:
     path = quantize(source, "w8", recordings, tmp_path)
     graph = TfliteGraph(path.read_bytes())
+    assert not TfliteGraph(source.read_bytes()).takes_powers()
     tensor_type: Any = schema().TensorType
     # Weights alone are opened by an operation of their own: what it reads tells how they are stored.
     opened = {
@@ -116,6 +117,17 @@ def test_weights_of_the_front_end_keep_three_digits(source: Path, recordings: Pa
     first = next(node for node in graph.graph.operators if graph.kind(node) == "DEPTHWISE_CONV_2D")
     assert opened[first.inputs[1]] == tensor_type.FLOAT16
     assert stored["CONV_2D"] == stored["FULLY_CONNECTED"] == tensor_type.INT8
+
+
+def test_a_fourier_transform_keeps_all_its_digits(recordings: Path, tmp_path: Path) -> None:
+    to_tflite.main(["--model", "fscnn", "--set", f"clip_samples={SAMPLES}", "--out", str(tmp_path)])
+    source = tmp_path / "fscnn.tflite"
+    flags = ["--calibration", "all", "--audio", str(recordings), "--out", str(tmp_path)]
+    assert tflite_int8.main([str(source), "--recipe", "w8", *flags]) == 0
+    before, after = (TfliteGraph(path.read_bytes()) for path in (source, tmp_path / "fscnn.w8.tflite"))
+    assert before.takes_powers()
+    # Rounded weights are opened by an operation, and what reads them counts as a layer no more.
+    assert len(after.front_end()) == len(before.front_end()) == 2
 
 
 def test_mixed_leaves_small_maps_in_float(source: Path) -> None:
