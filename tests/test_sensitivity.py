@@ -94,8 +94,8 @@ def test_a_layer_in_float_is_exact_and_all_of_them_are_the_float_file(
     bench = Bench(calibrated, model, material)
     names = sensitivity.names_of(model)
     none, every = bench.measure(()), bench.measure(tuple(names))
-    # Its weights are still integers, which loses little: see the table of w8 in the README.
-    assert every.rms < 0.3 * none.rms
+    # Its weights are still integers, which loses less than half of what integers between the layers do.
+    assert every.rms < 0.5 * none.rms
     assert every.time > none.time
 
 
