@@ -22,7 +22,7 @@ from quantize.scope import layers_in_scope
 from quantize.static_int import Calibrated, Rewriter, calibrate, find_region
 
 TOO_WIDE = 6.0
-FAST = Schedule(updates=40, stretches=1, columns=729, step_rate=0.1)
+FAST = Schedule(updates=80, stretches=1, columns=729, step_rate=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +105,10 @@ def test_training_brings_the_map_nearer(
     errors: list[float] = []
     train = learned.train
     monkeypatch.setattr(learned, "train", lambda *args: errors.extend(train(*args)))
-    # Ranges so wide that a few dozen updates must find better ones: 0.114 becomes 0.076.
+    # Ranges so wide that a few dozen updates must find better ones: 0.12 becomes 0.05.
     wide = {name: widened(grid, TOO_WIDE) for name, grid in calibrated.grids.items()}
     learn(replace(calibrated, grids=wide), clips, FAST)
-    assert np.mean(errors[-5:]) < 0.8 * np.mean(errors[:3])
+    assert np.mean(errors[-5:]) < 0.6 * np.mean(errors[:3])
 
 
 def test_the_same_clips_and_seed_give_the_same_file(calibrated: Calibrated, clips: np.ndarray) -> None:
