@@ -31,12 +31,9 @@ from train.distillation import (
     layer_distance,
     trusted,
 )
-from train.loop import Run
-from train.mapping import build
 from train.mixup import Heard
 from train.network import load_teacher
-from train.objective import Objective
-from train.recipe import AugmentRecipe, DataRecipe, DistillRecipe, LossRecipe, Recipe
+from train.recipe import AugmentRecipe, DataRecipe, DistillRecipe, LossRecipe
 from train.scoring import score_clips
 from train.teachers import ClipTeacher, CropTeacher, Opinion, Teacher
 
@@ -342,49 +339,6 @@ def test_untouched_crops_are_the_recordings_themselves(clips: list[np.ndarray]) 
     assert all(untouched(1.0))
     assert not any(untouched(0.0))
     assert 4 < sum(untouched(0.5)) < 12
-
-
-class Noting(Objective):
-    """Notes whom a forward pass hears together."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.heard: list[list[bool]] = []
-
-    def forward(self, model: Detector, heard: Heard, output: DetectorOutput) -> torch.Tensor:
-        self.heard.append((heard.labels == NO_LABEL).tolist())
-        return output.logits.square().mean()
-
-
-def test_unlabelled_crops_go_through_the_network_by_themselves(
-    clips: list[np.ndarray], tmp_path: Path
-) -> None:
-    rows = [Row(str(i), label, "train") for i, label in enumerate(["spoof", "bonafide"] + [UNLABELLED] * 4)]
-
-    def trained(batch: int, **options: Any) -> tuple[list[list[bool]], dict[str, torch.Tensor]]:
-        changed: dict[str, dict[str, Any]] = {
-            "model": {**RECIPE["model"], "hold_norms": True},
-            "schedule": {**RECIPE["schedule"], "steps": 1, "batch": batch, **options.pop("schedule", {})},
-            "distill": {"unlabelled_share": 0.25, **options},
-        }
-        recipe = build(Recipe, {**RECIPE, **changed})
-        share = recipe.distill.unlabelled_share
-        batches = Batches(rows, clips, recipe.data, Augmentation(recipe.augment, []), 0, share)
-        noting = Noting()
-        run = Run(recipe, {}, batches, lambda _: 0.5, tmp_path, objective=noting)
-        run.train(lambda steps, _: steps)
-        return noting.heard, run.averaged().state_dict()
-
-    together, whole = trained(16)
-    assert together == [[False] * 12 + [True] * 4]
-    apart, summed = trained(16, unlabelled_apart=True)
-    assert apart == [[False] * 12, [True] * 4]
-    # With norms that hold their statistics, a crop counts the same wherever it is heard.
-    assert all(torch.allclose(summed[name], whole[name], atol=1e-4) for name in whole)
-    halves, _ = trained(16, unlabelled_apart=True, schedule={"accumulate": 2})
-    assert halves == [[False] * 6, [False] * 6, [True] * 2, [True] * 2]
-    with pytest.raises(UserError, match="labelled and unlabelled crops of a batch must be"):
-        trained(12, unlabelled_apart=True, schedule={"accumulate": 2})
 
 
 # ---- the command

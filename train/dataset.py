@@ -234,7 +234,7 @@ class Batches:
     def batch(self, step: int, size: int) -> Batch:
         """Returns ``size`` crops, both classes equally often, the unlabelled ones last."""
         generator = np.random.default_rng([self._seed, step])
-        unlabelled = self.unlabelled_of(size)
+        unlabelled = round(self._unlabelled_share * size)
         pairs = round(self._pair_share * (size - unlabelled) / 2)
         drawn = [crop for _ in range(pairs) for crop in self._pair(generator)]
         labels = np.arange(size) % len(CLASSES)
@@ -242,10 +242,6 @@ class Batches:
         drawn += [self._single(label, generator) for label in labels[len(drawn) :]]
         waveforms = torch.from_numpy(np.stack([waveform for waveform, _ in drawn]))
         return Batch(waveforms, torch.from_numpy(labels), torch.tensor([clip for _, clip in drawn]))
-
-    def unlabelled_of(self, size: int) -> int:
-        """Returns how many crops of a batch of ``size`` are unlabelled."""
-        return round(self._unlabelled_share * size)
 
     def _single(self, label: int, generator: np.random.Generator) -> tuple[np.ndarray, int]:
         """Returns a crop and the number of its recording."""

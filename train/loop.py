@@ -108,17 +108,8 @@ class Run:
         self._workers, self._report = workers, report
         self._device, self._ranks = device or torch.device("cpu"), ranks or Ranks()
         self._identity = {"recipe": dataclasses.asdict(recipe), **conditions}
-        size = recipe.schedule.batch
-        apart = batches.unlabelled_of(size) if recipe.distill.unlabelled_apart else 0
-        self._sections = [(0, size - apart), (size - apart, size)] if 0 < apart < size else [(0, size)]
-        if any(
-            (stop - start) % (recipe.schedule.accumulate * self._ranks.count)
-            for start, stop in self._sections
-        ):
-            what = (
-                "schedule.batch" if len(self._sections) == 1 else "labelled and unlabelled crops of a batch"
-            )
-            raise UserError(f"{what} must be a multiple of schedule.accumulate times the ranks")
+        if recipe.schedule.batch % (recipe.schedule.accumulate * self._ranks.count):
+            raise UserError("schedule.batch must be a multiple of schedule.accumulate times the ranks")
         self._model = build_model(recipe).to(self._device)
         check_loss(self._model, recipe.loss)
         if self._ranks.count > 1:
@@ -179,11 +170,9 @@ class Run:
         self._optimiser.zero_grad()
         heard = mix(batch, self._recipe.augment.mixup_alpha, schedule.seed, step)
         loss = torch.zeros((), device=self._device)
-        for start, stop in self._sections:
-            share = (stop - start) / schedule.batch / schedule.accumulate
-            for index in range(schedule.accumulate):
-                portion = heard.between(start, stop).part(index, schedule.accumulate)
-                loss += share * self._learn_from(portion.part(ranks.rank, ranks.count), share)
+        for index in range(schedule.accumulate):
+            portion = heard.part(index, schedule.accumulate).part(ranks.rank, ranks.count)
+            loss += self._learn_from(portion) / schedule.accumulate
         parameters = [*self._model.parameters(), *self._objective.parameters()]
         ranks.average(p.grad for p in parameters if p.grad is not None)
         ranks.average([loss])
@@ -197,8 +186,9 @@ class Run:
         self._loss_sum, self._loss_steps = self._loss_sum + loss.item(), self._loss_steps + 1
         self._follow(step)
 
-    def _learn_from(self, portion: Heard, share: float) -> Tensor:
-        """Adds ``share`` of the gradients of a portion to those that are there; returns its loss."""
+    def _learn_from(self, portion: Heard) -> Tensor:
+        """Adds the gradients of a portion to those that are there; returns its loss, without gradient."""
+        share = 1 / self._recipe.schedule.accumulate
         with self._adversary.listening() if self._adversary else nullcontext():
             loss = self._loss(portion)
         self._scaler.scale(loss * share).backward()

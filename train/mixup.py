@@ -43,13 +43,11 @@ class Heard:
 
     def part(self, index: int, parts: int) -> Heard:
         """Returns the ``index``-th of ``parts`` equal portions."""
-        size = len(self.labels) // parts
-        return self.between(index * size, (index + 1) * size)
-
-    def between(self, start: int, stop: int) -> Heard:
-        """Returns the crops from ``start`` until before ``stop``."""
         tensors = (self.waveforms, self.labels, self.clips, self.other_labels, self.other_clips)
-        waveforms, labels, clips, other_labels, other_clips = (tensor[start:stop] for tensor in tensors)
+        size = len(self.labels) // parts
+        waveforms, labels, clips, other_labels, other_clips = (
+            tensor[index * size : (index + 1) * size] for tensor in tensors
+        )
         return Heard(waveforms, labels, clips, other_labels, other_clips, self.share)
 
 

@@ -167,8 +167,6 @@ class DistillRecipe:
         unlabelled_share: Share of a batch that is unlabelled, where there is unlabelled audio.
         untouched_share: Of the unlabelled crops, those that the student hears as clip teachers did, without
             augmentation.
-        unlabelled_apart: They go through the network in portions of their own, so that batch norms see them
-            apart: beside a transfer set, unseen vocoders were ranked wrongly twice as often without.
     """
 
     temperature: float = within(0.1, 100, default=2.0)
@@ -184,7 +182,6 @@ class DistillRecipe:
     layer_weight: float = within(0, 1e6, default=0.0)
     unlabelled_share: float = within(0, 1, default=0.25)
     untouched_share: float = within(0, 1, default=0.0)
-    unlabelled_apart: bool = False
 
     @property
     def compared(self) -> str:
