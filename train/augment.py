@@ -59,7 +59,8 @@ def cut(clip: np.ndarray, start: int, samples: int) -> np.ndarray:
 
 def rms(waveform: np.ndarray) -> float:
     """Returns the root of the mean square of ``waveform``."""
-    return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
+    samples = waveform.astype(np.float32, copy=False)
+    return float(np.sqrt(np.dot(samples, samples) / len(samples)))
 
 
 class Augmentation:
@@ -118,7 +119,7 @@ class Augmentation:
             waveform = waveform * np.float32(level / (rms(waveform) + 1e-9))
         if hiss:
             slope = np.maximum(frequencies, 50) ** -generator.uniform(0, 0.5)
-            noise = fft.rfft(generator.standard_normal(points, dtype=np.float32))
+            noise = generator.standard_normal(2 * len(slope), dtype=np.float32).view(np.complex64)
             noise = fft.irfft(noise * slope.astype(np.float32), points)[:samples]
             waveform = add_noise(waveform, noise, generator.uniform(*self._recipe.noise_snr_db))
         return waveform

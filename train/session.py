@@ -168,8 +168,7 @@ def gather(
         recipe.data,
         augment,
         recipe.schedule.seed,
-        recipe.distill.unlabelled_share if unlabelled else 0.0,
-        recipe.distill.untouched_share,
+        recipe.distill if unlabelled else None,
     )
     conditions = {"threads": args.threads, "recordings": fingerprint([*clips, *noises, *room_clips])}
     if args.device != "cpu":

@@ -52,21 +52,36 @@ class FineStructureConfig(Config):
 class FineSpectrum(nn.Module):
     """Waveform to two maps: the log spectrum and its fine structure, both free of the clip's level."""
 
+    neighbours: Tensor  # (bins, bins), the moving average as a product, faster in training
+
     def __init__(self, bins: int) -> None:
         super().__init__()
         self.power = PowerSpectrum(bins)
+        near = torch.arange(bins)[:, None] - torch.arange(bins)
+        near = (near.abs() <= NEIGHBOURS // 2).float()
+        self.register_buffer("neighbours", near / near.sum(dim=0), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Returns ``(batch, 2, bins, frames)`` for ``waveform (batch, samples)``."""
         waveform = waveform - mean_of_clip(waveform)
         level = mean_of_clip(waveform.square()).sqrt() + SILENCE
-        return maps_of_power(self.power(waveform / level))
+        power = self.power(waveform / level)
+        if not self.training:
+            return maps_of_power(power)
+        log = log_of_power(power)
+        around = (log.transpose(2, 3) @ self.neighbours).transpose(2, 3)
+        return two_maps(log, mean_of_map(log), around)
 
 
 def maps_of_power(power: Tensor) -> Tensor:
     """Returns the maps ``(batch, 2, bins, frames)`` of a clip's ``power (batch, 1, bins, frames)``."""
-    log = torch.log(power / mean_of_map(power).clamp(min=LEAST_MEAN) + FLOOR)
+    log = log_of_power(power)
     return maps_of_log(log, mean_of_map(log))
+
+
+def log_of_power(power: Tensor) -> Tensor:
+    """Returns the log spectrum ``(batch, 1, bins, frames)``, which ends at `FLOOR`."""
+    return torch.log(power / mean_of_map(power).clamp(min=LEAST_MEAN) + FLOOR)
 
 
 def maps_of_log(log: Tensor, mean: Tensor) -> Tensor:
@@ -74,6 +89,11 @@ def maps_of_log(log: Tensor, mean: Tensor) -> Tensor:
     around = F.avg_pool2d(
         log, (NEIGHBOURS, 1), stride=1, padding=(NEIGHBOURS // 2, 0), count_include_pad=False
     )
+    return two_maps(log, mean, around)
+
+
+def two_maps(log: Tensor, mean: Tensor, around: Tensor) -> Tensor:
+    """Returns a log spectrum less the clip's mean and less each bin's neighbourhood, ``(batch, 2, ...)``."""
     return torch.cat([(log - mean) * LOG_SCALE, (log - around) * FINE_SCALE], dim=1)
 
 
@@ -164,6 +184,8 @@ class FineStructureCnn(Detector):
 
     def classify_maps(self, maps: Tensor) -> DetectorOutput:
         """Returns what the network makes of its front end's maps ``(batch, 2, bins, frames)``."""
+        if self.training:  # a fifth faster on a CPU; exported graphs know no order
+            maps = maps.contiguous(memory_format=torch.channels_last)
         return self.classify_columns(self.bands(self.encoder(maps)).squeeze(2))
 
     def classify_columns(self, columns: Tensor) -> DetectorOutput:

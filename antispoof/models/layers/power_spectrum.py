@@ -30,6 +30,7 @@ class PowerSpectrum(nn.Module):
     of unit power has a mean power of `UNIT_POWER` in a bin, and nothing that ears can stand overflows.
     """
 
+    window: Tensor  # (FRAME,)
     by_phase: Tensor  # (PHASES * 2 * TAPS, 1, TAPS), rows in the order n2, re and im, k1
     across_phases: Tensor  # (2 * bins / TAPS, 2 * PHASES, 1, 1), rows re of every k2, then im
 
@@ -51,6 +52,7 @@ class PowerSpectrum(nn.Module):
         second = _turn(torch.arange(bins // TAPS)[:, None] * torch.arange(PHASES), PHASES)
         real = torch.stack([second.real, -second.imag], dim=2).flatten(1)
         imaginary = torch.stack([second.imag, second.real], dim=2).flatten(1)
+        self.register_buffer("window", window.float(), persistent=False)
         self.register_buffer("by_phase", first.float(), persistent=False)
         self.register_buffer(
             "across_phases", torch.cat([real, imaginary])[:, :, None, None].float(), persistent=False
@@ -62,8 +64,15 @@ class PowerSpectrum(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Returns power ``(batch, 1, bins, frames)`` of ``waveform (batch, samples)``."""
+        if self.training:
+            return self._fast_power(waveform)
         real, imaginary = self.parts(waveform)
         return (real * real + imaginary * imaginary).reshape(-1, 1, self.bins, real.shape[3])
+
+    def _fast_power(self, waveform: Tensor) -> Tensor:
+        """Returns the same by the library's transform, in a fifth of the time, which no exporter takes."""
+        spectrum = torch.fft.rfft(waveform.unfold(1, FRAME, HOP) * self.window)[..., : self.bins]
+        return (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2)[:, None]
 
     def parts(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the real and the imaginary part, ``(batch, bins / 16, 16, frames)``."""
