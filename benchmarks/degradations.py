@@ -120,6 +120,7 @@ def degradations() -> dict[str, Degradation]:
         Degradation(
             "silence-1s", "a second of silence first", lambda w, _: channel.add_leading_silence(w, 1.0)
         ),
+        Degradation("trimmed", "the silence around the speech cut off", lambda w, _: channel.trim_silence(w)),
         *(
             Degradation(f"length-{s:g}s", f"the first {s:g} s, repeated to the model's length", _cut(s))
             for s in LENGTHS_SECONDS

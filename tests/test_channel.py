@@ -258,6 +258,19 @@ def test_leading_silence_comes_first(speech: np.ndarray) -> None:
     np.testing.assert_array_equal(heard[8000:], speech)
 
 
+def test_silence_is_cut_off_around_speech_but_not_within() -> None:
+    tone = np.float32(0.1) * np.sin(np.arange(4_000, dtype=np.float32))
+    hiss = np.float32(1e-4) * channel.white_noise(32_000, np.random.default_rng(0))  # 57 dB below
+    recording = hiss.copy()
+    recording[8_000:12_000] += tone
+    recording[20_000:24_000] += tone
+    heard = channel.trim_silence(recording)
+    np.testing.assert_array_equal(heard, recording[8_000 - 800 : 24_000 + 800])  # 50 ms at both ends
+    np.testing.assert_array_equal(channel.trim_silence(hiss), hiss)
+    for nothing in (np.zeros(5_000, np.float32), np.ones(10, np.float32)):
+        np.testing.assert_array_equal(channel.trim_silence(nothing), nothing)
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     samples=st.integers(1600, 20_000),

@@ -254,7 +254,8 @@ def test_crops_avoid_pauses() -> None:
 
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_degraded_clips_are_what_they_say(condition: str) -> None:
-    clip = np.rint(voice(np.random.default_rng(1), 0.5, False) * 32_767).astype(np.int16)
+    speech = np.rint(voice(np.random.default_rng(1), 0.5, False) * 32_767).astype(np.int16)
+    clip = np.pad(speech, 3_000)  # with silence to cut away
     [changed] = degrade([clip], condition)
     assert changed.dtype == np.int16
     assert np.array_equal(changed, clip) == (condition == "as recorded")

@@ -31,7 +31,7 @@ from antispoof.metrics import AttackEer
 from antispoof.models import Detector
 from antispoof.thresholds import fit_decisions
 from train.dataset import decode, read_rows
-from train.evaluation import CLEAN, CONDITIONS, Figure, measure
+from train.evaluation import CLEAN, CONDITIONS, TRIMMED, Figure, measure
 from train.scoring import score_clips, split_by_class
 from train.states import write_text
 
@@ -101,10 +101,10 @@ def _read_facts(path: Path) -> dict[str, Any]:
 def _measure_all(
     model: Detector, audio: Path, protocol: Path
 ) -> tuple[list[Figure], dict[str, tuple[AttackEer, ...]]]:
-    """Returns the figures of dev (clean) and test (every condition), and the clean ones by data set."""
+    """Returns the figures of dev (as it is and trimmed) and test (every condition), and by data set."""
     rows = read_rows(protocol, audio)
     figures, attacks = [], {}
-    for split, conditions in (("dev", [CLEAN]), ("test", list(CONDITIONS))):
+    for split, conditions in (("dev", [CLEAN, TRIMMED]), ("test", list(CONDITIONS))):
         part = [row for row in rows if row.split == split and row.label != NOISE]
         clips = decode(part, partial(tqdm, desc=f"decoding {split}", unit="clip", disable=None))
         for condition in tqdm(conditions, desc=f"scoring {split}", unit="condition", disable=None):

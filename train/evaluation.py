@@ -15,6 +15,7 @@ from antispoof.channel import (
     reverberate,
     synthetic_impulse_response,
     transcode,
+    trim_silence,
     white_noise,
 )
 from antispoof.data import BONAFIDE
@@ -70,9 +71,12 @@ CLEAN = "as recorded"
 # Each clip in its own way: white noise 15 to 25 dB below the speech, nothing above 3.6 kHz, MP3 at 64 kbit/s,
 # Opus at 16 kbit/s, 12 dB louder and clipped, or 12 dB quieter.
 CORRUPTED = "corrupted"
+# Tells how much of a figure is owed to what lies around the speech, which gives attacks of ASVspoof away.
+TRIMMED = "without the silence around the speech"
 CONDITIONS: dict[str, Degradation] = {
     CLEAN: lambda waveform, _: waveform,
     CORRUPTED: _corrupt,
+    TRIMMED: lambda waveform, _: trim_silence(waveform),
     "12 dB louder, clipped": lambda waveform, _: apply_gain(waveform, 12),
     "12 dB quieter": lambda waveform, _: apply_gain(waveform, -12),
     "white noise, SNR 25 dB": lambda waveform, generator: _noise(waveform, generator, 25),

@@ -2,10 +2,16 @@
 
 Pure functions from mono float32 at 16 kHz, (samples,), to a new array of the same kind. Chance comes in
 as a ``numpy.random.Generator``, so one seed gives one result. The speech stays in place: no function
-delays it, save ``add_leading_silence``.
+moves it, save ``add_leading_silence`` and ``trim_silence``.
 """
 
-from antispoof.channel.damage import add_leading_silence, apply_gain, clip_level, lose_packets
+from antispoof.channel.damage import (
+    add_leading_silence,
+    apply_gain,
+    clip_level,
+    lose_packets,
+    trim_silence,
+)
 from antispoof.channel.filters import band_limit
 from antispoof.channel.noise import COLOURS, add_noise, coloured_noise, white_noise
 from antispoof.channel.room import reverberate, synthetic_impulse_response
@@ -24,5 +30,6 @@ __all__ = [
     "reverberate",
     "synthetic_impulse_response",
     "transcode",
+    "trim_silence",
     "white_noise",
 ]

@@ -1,4 +1,4 @@
-"""Changes level, loses packets and starts recordings late: what happens to the samples themselves."""
+"""Changes level, loses packets, adds and cuts off silence: what happens to the samples themselves."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from antispoof.audio import SAMPLE_RATE
 from antispoof.errors import UserError
 
 _FULL_SCALE = 32_768  # of 16 bits
+QUIET_DB = 40.0  # below the loudest 10 ms, where nobody speaks
+_QUIET_SAMPLES, _MARGIN_SAMPLES = SAMPLE_RATE // 100, SAMPLE_RATE // 20
 CONCEALMENT_DECAY = 0.5  # how much of its level each repetition of a packet keeps
 
 
@@ -59,3 +61,18 @@ def add_leading_silence(waveform: np.ndarray, seconds: float) -> np.ndarray:
     if seconds < 0:
         raise UserError(f"a silence cannot last {seconds:g} s")
     return np.pad(waveform, (round(seconds * SAMPLE_RATE), 0))
+
+
+def trim_silence(waveform: np.ndarray) -> np.ndarray:
+    """Cuts off what lies before and after the speech, but for 50 ms; pauses within it stay.
+
+    Speech starts and ends where 10 ms come within `QUIET_DB` of the loudest. A waveform that is shorter than
+    that comes back as it is, and so does silence.
+    """
+    frames = waveform[: len(waveform) // _QUIET_SAMPLES * _QUIET_SAMPLES].reshape(-1, _QUIET_SAMPLES)
+    power = np.square(frames, dtype=np.float64).mean(axis=1)
+    loud = np.flatnonzero(power >= power.max(initial=0.0) * 10 ** (-QUIET_DB / 10))
+    if not len(loud):
+        return waveform.copy()
+    start = max(0, loud[0] * _QUIET_SAMPLES - _MARGIN_SAMPLES)
+    return waveform[start : (loud[-1] + 1) * _QUIET_SAMPLES + _MARGIN_SAMPLES].copy()
