@@ -52,7 +52,7 @@ class FineStructureConfig(Config):
 class FineSpectrum(nn.Module):
     """Waveform to two maps: the log spectrum and its fine structure, both free of the clip's level."""
 
-    neighbours: Tensor  # (bins, bins), the moving average as a product, faster in training
+    neighbours: Tensor  # (bins, bins), the moving average as a product, for the library
 
     def __init__(self, bins: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class FineSpectrum(nn.Module):
         waveform = waveform - mean_of_clip(waveform)
         level = mean_of_clip(waveform.square()).sqrt() + SILENCE
         power = self.power(waveform / level)
-        if not self.training:
+        if not self.power.by_library:
             return maps_of_power(power)
         log = log_of_power(power)
         around = (log.transpose(2, 3) @ self.neighbours).transpose(2, 3)
@@ -184,7 +184,7 @@ class FineStructureCnn(Detector):
 
     def classify_maps(self, maps: Tensor) -> DetectorOutput:
         """Returns what the network makes of its front end's maps ``(batch, 2, bins, frames)``."""
-        if self.training:  # a fifth faster on a CPU; exported graphs know no order
+        if self.spectrum.power.by_library:  # as fast as it can be, and no graph that is exported
             maps = maps.contiguous(memory_format=torch.channels_last)
         return self.classify_columns(self.bands(self.encoder(maps)).squeeze(2))
 

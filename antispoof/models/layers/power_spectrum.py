@@ -35,6 +35,7 @@ class PowerSpectrum(nn.Module):
     across_phases: Tensor  # (2 * bins / TAPS, 2 * PHASES, 1, 1), rows re of every k2, then im
 
     UNIT_POWER = 1.0
+    by_library = False  # see `compute_by_library`
 
     def __init__(self, bins: int = 240) -> None:
         """Builds the filters for the lowest ``bins``, a multiple of 16; a bin is 31.25 Hz wide."""
@@ -64,13 +65,12 @@ class PowerSpectrum(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Returns power ``(batch, 1, bins, frames)`` of ``waveform (batch, samples)``."""
-        if self.training:
-            return self._fast_power(waveform)
+        if self.by_library:
+            return self._power_by_library(waveform)
         real, imaginary = self.parts(waveform)
         return (real * real + imaginary * imaginary).reshape(-1, 1, self.bins, real.shape[3])
 
-    def _fast_power(self, waveform: Tensor) -> Tensor:
-        """Returns the same by the library's transform, in a fifth of the time, which no exporter takes."""
+    def _power_by_library(self, waveform: Tensor) -> Tensor:
         spectrum = torch.fft.rfft(waveform.unfold(1, FRAME, HOP) * self.window)[..., : self.bins]
         return (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2)[:, None]
 
@@ -83,6 +83,16 @@ class PowerSpectrum(nn.Module):
         inner = inner.reshape(-1, 2 * PHASES, TAPS, frames)
         real, imaginary = F.conv2d(inner, self.across_phases).chunk(2, dim=1)
         return real, imaginary
+
+
+def compute_by_library(model: nn.Module) -> None:
+    """Lets the spectra of a network come from the library, the same to rounding: for what is not exported.
+
+    On a CPU they take a fifth of the time of the convolutions.
+    """
+    for module in model.modules():
+        if isinstance(module, PowerSpectrum):
+            module.by_library = True
 
 
 def _turn(steps: Tensor, circle: int) -> Tensor:
