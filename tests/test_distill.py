@@ -314,26 +314,12 @@ def test_batches_end_in_unlabelled_crops(clips: list[np.ndarray]) -> None:
         DataRecipe(crop_samples=CROP),
         Augmentation(AugmentRecipe(), []),
         0,
-        DistillRecipe(unlabelled_share=0.25),
+        unlabelled_share=0.25,
     )
     batch = batches.batch(0, 8)
     assert batch.labels.tolist() == [0, 1, 0, 1, 0, 1, NO_LABEL, NO_LABEL]
     assert {labels[clip] for clip in batch.clips[6:]} == {UNLABELLED}
     assert [labels[clip] for clip in batch.clips[:6]] == ["spoof", "bonafide"] * 3
-
-
-@pytest.mark.parametrize("heed", [False, True])
-def test_labels_of_unlabelled_audio_count_only_where_the_recipe_heeds_them(
-    clips: list[np.ndarray], heed: bool
-) -> None:
-    rows = [Row(str(i), label, "train") for i, label in enumerate(["spoof", "bonafide"])]
-    known = {2: "spoof", 3: UNLABELLED}
-    rows += [Row(str(i), UNLABELLED, "train", known=label) for i, label in known.items()]
-    augment = Augmentation(AugmentRecipe(), [])
-    distill = DistillRecipe(unlabelled_share=0.5, heed_labels=heed)
-    batch = Batches(rows, clips, DataRecipe(crop_samples=CROP), augment, 0, distill).batch(0, 32)
-    said = {int(clip): int(label) for clip, label in zip(batch.clips[16:], batch.labels[16:], strict=True)}
-    assert said == {2: 0 if heed else NO_LABEL, 3: NO_LABEL}
 
 
 def test_untouched_crops_are_the_recordings_themselves(clips: list[np.ndarray]) -> None:
@@ -343,8 +329,8 @@ def test_untouched_crops_are_the_recordings_themselves(clips: list[np.ndarray]) 
 
     def untouched(share: float) -> list[bool]:
         recipe = DataRecipe(crop_samples=CROP)
-        distill = DistillRecipe(unlabelled_share=0.5, untouched_share=share)
-        crops = Batches(rows, shorter, recipe, quieter, 0, distill).batch(0, 32)
+        batch = Batches(rows, shorter, recipe, quieter, 0, unlabelled_share=0.5, untouched_share=share)
+        crops = batch.batch(0, 32)
         recorded = [torch.from_numpy(shorter[clip] / np.float32(INT16_SCALE)) for clip in crops.clips]
         same = [torch.equal(a, b) for a, b in zip(crops.waveforms, recorded, strict=True)]
         assert not any(same[:16]), "what has labels is always augmented"

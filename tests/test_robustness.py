@@ -22,6 +22,7 @@ from benchmarks.trial_scores import find_clips
 from runtimes import load
 
 SAMPLES = SAMPLE_RATE
+QUIET_SAMPLES = SAMPLE_RATE // 5
 HERE = [name for name, one in degradations().items() if one.codec is None or one.codec in codecs()]
 # What leaves a clip of one second at a low level as it is.
 NEUTRAL = {CLEAN, "length-1s", "length-2s", "length-4s", "length-10s"}
@@ -31,10 +32,11 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model, six clips and labels that it gets right."""
+    """A small model, six clips that end in silence, and labels that it gets right."""
     folder = tmp_path_factory.mktemp("robustness")
     for index in range(6):
-        soundfile.write(folder / f"{index}.wav", speech_like(index, SAMPLES), SAMPLE_RATE)
+        speech = speech_like(index, SAMPLES - QUIET_SAMPLES)
+        soundfile.write(folder / f"{index}.wav", np.pad(speech, (0, QUIET_SAMPLES)), SAMPLE_RATE)
     torch.manual_seed(0)
     save_checkpoint(create_model("aasist-l", clip_samples=SAMPLES), folder / "one.safetensors")
     waveforms = np.stack([fit_length(load_audio(folder / f"{index}.wav"), SAMPLES) for index in range(6)])

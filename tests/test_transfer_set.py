@@ -68,21 +68,10 @@ def test_the_list_holds_what_was_asked_of_each_data_set(corpus: Path, tmp_path: 
     rows = read_rows(folder / "manifest.tsv", folder)
     assert [row.source for row in rows] == ["0.flac"] * 5 + ["1.flac"] * 5 + ["2.flac"] * 2 + ["3.flac"] * 2
     assert {row.dataset for row in rows} == {"excerpts of known", "excerpts of other"}
-    assert {(row.split, row.licence) for row in rows} == {("train", "CC0")}
+    assert {(row.label, row.split, row.licence) for row in rows} == {(UNLABELLED, "train", "CC0")}
     assert {len(load_audio(folder / row.path)) for row in rows} == {CROP}
     listed = {"manifest.tsv", *(row.path for row in rows)}
     assert {path.name for path in folder.iterdir()} == listed
-
-
-def test_an_excerpt_of_one_recording_keeps_its_label_and_one_of_two_has_none(
-    corpus: Path, tmp_path: Path
-) -> None:
-    asked = {"excerpts": {"*": 8}, "changed_share": 1.0}
-    folder = cut(corpus, tmp_path, "single", **asked, joined_share=0.0)
-    listed = {(row.source, row.label) for row in read_rows(folder / "manifest.tsv", folder)}
-    assert listed == {(f"{n}.flac", label) for n, label in enumerate(["bonafide", "spoof"] * 2)}
-    folder = cut(corpus, tmp_path, "joined", **asked, joined_share=1.0)
-    assert {row.label for row in read_rows(folder / "manifest.tsv", folder)} == {UNLABELLED}
 
 
 def test_a_fraction_is_a_chance(corpus: Path, tmp_path: Path) -> None:
@@ -120,9 +109,7 @@ def drawn(seed: int, **transfer: float) -> np.ndarray:
     clips = [(0.3 * INT16_SCALE * np.sin(2 * np.pi * hz * times)).astype(np.int16) for hz in (500, 3_000)]
     rows = [Row(f"{index}", "spoof", "train") for index in range(2)]
     excerpts = Excerpts(rows, clips, TransferRecipe(level_db=LEVEL_DB, **transfer), CROP)
-    excerpt, label = excerpts.draw(0, [1], np.random.default_rng(seed))
-    assert label == (UNLABELLED if transfer.get("joined_share") else "spoof")
-    return excerpt
+    return excerpts.draw(0, [1], np.random.default_rng(seed))
 
 
 def share_of_upper(excerpt: np.ndarray) -> float:

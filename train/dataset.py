@@ -23,10 +23,10 @@ from antispoof.data import AUDIO_SUFFIXES, BONAFIDE, NOISE, SPOOF, UNKNOWN
 from antispoof.errors import UserError
 from antispoof.text_tables import header_columns, split_fields, text_lines
 from train.augment import Augmentation, crop_start, cut, random_crop
-from train.recipe import DataRecipe, DistillRecipe
+from train.recipe import DataRecipe
 
 CLASSES = (SPOOF, BONAFIDE)  # in the order of the logits
-UNLABELLED = "unlabelled"  # speech of which teachers are asked
+UNLABELLED = "unlabelled"  # speech that only teachers have an opinion of
 NO_LABEL = -1  # of such a crop
 INT16_SCALE = 32_768
 LISTED = ("path", "label", "split", "dataset", "attack", "licence", "source")
@@ -44,7 +44,6 @@ class Row:
     licence: str = ""
     source: str = UNKNOWN  # path of the recording that this one is a copy of
     folder: Path = Path()  # where paths start; not of the list
-    known: str = UNLABELLED  # what the list says of unlabelled speech; not of the list
 
 
 def read_rows(path: Path, folder: Path = Path()) -> list[Row]:
@@ -120,7 +119,7 @@ def training_rows(
 
 
 def unlabelled_rows(folder: Path) -> list[Row]:
-    """Returns speech of which teachers are asked: the train split of a folder's list, or all its audio.
+    """Returns speech to hear without its labels: the train split of a folder's list, or all its audio.
 
     Raises:
         UserError: There is none.
@@ -133,7 +132,7 @@ def unlabelled_rows(folder: Path) -> list[Row]:
         rows = [Row(str(path.relative_to(folder)), UNLABELLED, "train", folder=folder) for path in found]
     if not rows:
         raise UserError(f"{folder} holds no audio to learn from")
-    return [replace(row, label=UNLABELLED, known=row.label) for row in rows]
+    return [replace(row, label=UNLABELLED) for row in rows]
 
 
 def decode(
@@ -215,20 +214,13 @@ class Batches:
         recipe: DataRecipe,
         augment: Augmentation,
         seed: int,
-        distill: DistillRecipe | None = None,
+        unlabelled_share: float = 0.0,
+        untouched_share: float = 0.0,
     ) -> None:
         self._clips, self._augment, self._seed = clips, augment, seed
         self.crop_samples, self._pair_share = recipe.crop_samples, recipe.pair_share
-        self._unlabelled_share = distill.unlabelled_share if distill else 0.0
-        self._untouched_share = distill.untouched_share if distill else 0.0
-        self._known = {
-            index: CLASSES.index(row.known)
-            for index, row in enumerate(rows)
-            if distill and distill.heed_labels and row.label == UNLABELLED and row.known in CLASSES
-        }
+        self._unlabelled_share, self._untouched_share = unlabelled_share, untouched_share
         self._pairs = _pairs_by_attack(rows)
-        weights = [weight_of(attack, recipe.attack_weights) for attack in self._pairs]
-        self._attack_chances = np.array(weights) / sum(weights)
         if recipe.pair_share and not self._pairs:
             raise UserError("data.pair_share needs copies: make some with train/vocode.py and give --more")
         paired = {copy for pairs in self._pairs.values() for _, copy in pairs}
@@ -248,10 +240,8 @@ class Batches:
         labels = np.arange(size) % len(CLASSES)
         labels[size - unlabelled :] = NO_LABEL
         drawn += [self._single(label, generator) for label in labels[len(drawn) :]]
-        clips = [clip for _, clip in drawn]
-        labels[size - unlabelled :] = [self._known.get(clip, NO_LABEL) for clip in clips[size - unlabelled :]]
         waveforms = torch.from_numpy(np.stack([waveform for waveform, _ in drawn]))
-        return Batch(waveforms, torch.from_numpy(labels), torch.tensor(clips))
+        return Batch(waveforms, torch.from_numpy(labels), torch.tensor([clip for _, clip in drawn]))
 
     def _single(self, label: int, generator: np.random.Generator) -> tuple[np.ndarray, int]:
         """Returns a crop and the number of its recording."""
@@ -264,7 +254,7 @@ class Batches:
 
     def _pair(self, generator: np.random.Generator) -> list[tuple[np.ndarray, int]]:
         """Returns a spoofed copy and its original, in the order of the classes."""
-        pairs = self._pairs[str(generator.choice(list(self._pairs), p=self._attack_chances))]
+        pairs = self._pairs[str(generator.choice(list(self._pairs)))]
         original, copy = pairs[generator.integers(len(pairs))]
         start = crop_start(self._clips[original], self.crop_samples, generator)
         seed = generator.integers(2**63)

@@ -46,8 +46,6 @@ class DataRecipe:
             same place and treated alike, so that nothing tells them apart but the copying.
         dataset_weights: How much more often a data set is drawn than its size suggests; a name may be a
             pattern (``copies of *``), and an exact name counts before it.
-        attack_weights: The same for pairs by the way the copy was made, all of which are drawn equally often
-            else: those that are hard to hear need more of them.
         crop_samples: Length of the training crops at 16 kHz, at most the clip of the model.
     """
 
@@ -58,7 +56,6 @@ class DataRecipe:
     room_folders: tuple[str, ...] = ()
     pair_share: float = within(0, 1, default=0.0)
     dataset_weights: dict[str, float] = field(default_factory=dict, metadata={"range": (0.01, 100.0)})
-    attack_weights: dict[str, float] = field(default_factory=dict, metadata={"range": (0.01, 100.0)})
     crop_samples: int = within(4_000, 1_000_000, default=CLIP_SAMPLES)
 
 
@@ -168,7 +165,6 @@ class DistillRecipe:
         layer: Name of a part that student and teacher share, such as ``encoder``, whose output is compared.
         layer_weight: Of that distance, as a share of what the teacher's part puts out.
         unlabelled_share: Share of a batch that is unlabelled, where there is unlabelled audio.
-        heed_labels: Whether unlabelled audio counts by its label too, where its list gives one after all.
         untouched_share: Of the unlabelled crops, those that the student hears as clip teachers did, without
             augmentation.
     """
@@ -185,7 +181,6 @@ class DistillRecipe:
     layer: str = ""
     layer_weight: float = within(0, 1e6, default=0.0)
     unlabelled_share: float = within(0, 1, default=0.25)
-    heed_labels: bool = False
     untouched_share: float = within(0, 1, default=0.0)
 
     @property

@@ -168,7 +168,8 @@ def gather(
         recipe.data,
         augment,
         recipe.schedule.seed,
-        recipe.distill if unlabelled else None,
+        recipe.distill.unlabelled_share if unlabelled else 0.0,
+        recipe.distill.untouched_share,
     )
     conditions = {"threads": args.threads, "recordings": fingerprint([*clips, *noises, *room_clips])}
     if args.device != "cpu":

@@ -11,9 +11,9 @@ of them at once, and of one that turns into another. Its answers on such a "tran
 "Model compression", KDD 2006) draw its function where labels only give points of it.
 
 Excerpts are as long as a training crop, because detectors judge a short clip as it is better than one that is
-repeated to their full length, and all at one level, since some take a louder clip for another voice. Each
-keeps the label of its recording, but for those that are joined of two: these have none. The section
-``transfer`` of the recipe says how many there are of each data set.
+repeated to their full length, and all at one level, since some take a louder clip for another voice. Their
+labels are not kept: changed and joined ones have none. The section ``transfer`` of the recipe says how many
+there are of each data set.
 """
 
 from __future__ import annotations
@@ -63,28 +63,25 @@ class Excerpts:
     recipe: TransferRecipe
     samples: int
 
-    def draw(
-        self, index: int, relatives: Sequence[int], generator: np.random.Generator
-    ) -> tuple[np.ndarray, str]:
-        """Returns an excerpt (samples,) float32 of a recording, and its label.
+    def draw(self, index: int, relatives: Sequence[int], generator: np.random.Generator) -> np.ndarray:
+        """Returns an excerpt (samples,) float32 of a recording.
 
         Args:
             index: Of the recording.
             relatives: Indices of the recordings of its data set, that it may be joined with.
             generator: Draws the place and the changes.
         """
-        label = self.rows[index].label
         if generator.random() >= self.recipe.changed_share:
-            return self._cut(index, self.samples, generator), label
+            return self._cut(index, self.samples, generator)
         excerpt = self._changed(index, generator)
         if generator.random() >= self.recipe.joined_share:
-            return excerpt, label
+            return excerpt
         other = self._changed(int(generator.choice(relatives)), generator)
         if generator.random() < 0.5:
             share = np.float32(generator.uniform(*SHARES_OF_SUM))
-            return share * excerpt + (1 - share) * other, UNLABELLED
+            return share * excerpt + (1 - share) * other
         turn = int(self.samples * generator.uniform(*TURNS))
-        return np.concatenate([excerpt[:turn], other[turn:]]), UNLABELLED
+        return np.concatenate([excerpt[:turn], other[turn:]])
 
     def _cut(self, index: int, samples: int, generator: np.random.Generator) -> np.ndarray:
         clip = self.clips[index]
@@ -145,12 +142,12 @@ def write_excerpts(excerpts: Excerpts, seed: int, folder: Path) -> list[dict[str
         wanted = weight_of(row.dataset, excerpts.recipe.excerpts)
         count = int(wanted) + (generator.random() < wanted % 1)
         for number in range(count):
-            excerpt, label = excerpts.draw(index, relatives[row.dataset], generator)
+            excerpt = excerpts.draw(index, relatives[row.dataset], generator)
             name = f"{index:06d}.{number}.flac"
             loudest = max(float(np.abs(excerpt).max()), 1.0)
             soundfile.write(folder / name, excerpt / loudest, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
             known = {"dataset": f"excerpts of {row.dataset}", "source": row.path, "licence": row.licence}
-            lines.append({"path": name, "label": label, "split": "train", **known})
+            lines.append({"path": name, "label": UNLABELLED, "split": "train", **known})
     return lines
 
 
