@@ -184,8 +184,6 @@ class FineStructureCnn(Detector):
 
     def classify_maps(self, maps: Tensor) -> DetectorOutput:
         """Returns what the network makes of its front end's maps ``(batch, 2, bins, frames)``."""
-        if self.spectrum.power.by_library:  # as fast as it can be, and no graph that is exported
-            maps = maps.contiguous(memory_format=torch.channels_last)
         return self.classify_columns(self.bands(self.encoder(maps)).squeeze(2))
 
     def classify_columns(self, columns: Tensor) -> DetectorOutput:
