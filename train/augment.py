@@ -59,7 +59,7 @@ def cut(clip: np.ndarray, start: int, samples: int) -> np.ndarray:
 
 def rms(waveform: np.ndarray) -> float:
     """Returns the root of the mean square of ``waveform``."""
-    samples = waveform.astype(np.float32, copy=False)
+    samples = waveform.astype(np.float32, copy=False)  # as a product, since every crop asks several times
     return float(np.sqrt(np.dot(samples, samples) / len(samples)))
 
 
@@ -119,6 +119,7 @@ class Augmentation:
             waveform = waveform * np.float32(level / (rms(waveform) + 1e-9))
         if hiss:
             slope = np.maximum(frequencies, 50) ** -generator.uniform(0, 0.5)
+            # White noise has a white spectrum, so none has to be transformed to get one.
             noise = generator.standard_normal(2 * len(slope), dtype=np.float32).view(np.complex64)
             noise = fft.irfft(noise * slope.astype(np.float32), points)[:samples]
             waveform = add_noise(waveform, noise, generator.uniform(*self._recipe.noise_snr_db))

@@ -101,7 +101,7 @@ def _read_facts(path: Path) -> dict[str, Any]:
 def _measure_all(
     model: Detector, audio: Path, protocol: Path
 ) -> tuple[list[Figure], dict[str, tuple[AttackEer, ...]]]:
-    """Returns the figures of dev (as it is and trimmed) and test (every condition), and by data set."""
+    """Returns the figures of dev (clean, trimmed) and test (all), and the clean ones by data set."""
     rows = read_rows(protocol, audio)
     figures, attacks = [], {}
     for split, conditions in (("dev", [CLEAN, TRIMMED]), ("test", list(CONDITIONS))):

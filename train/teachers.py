@@ -183,7 +183,7 @@ def _ask_all(
     names = [hashlib.sha256(clip.tobytes()).digest() for clip in clips]
     known = dict(database.execute("SELECT clip, said FROM opinions WHERE teacher = ?", (key,)))
     missing = [index for index, name in enumerate(names) if name not in known]
-    for index in watch(missing):
+    for index in watch(missing):  # one clip at a time: on a CPU, AASIST-L is faster so
         [waveform] = whole_clips([clips[index]], model.clip_samples)
         vector = _said(model, waveform)[0].astype("<f4").tobytes()
         known[names[index]] = vector
