@@ -5,6 +5,9 @@ many spoofs as the data. Two systems are compared on the same draws (Bisani and 
 estimates for confidence intervals in ASR performance evaluation"). Trials are taken as independent:
 where few speakers give many trials each, the true interval is wider.
 
+A trial may have been heard in several ways, each of which is a score: its scores are then drawn together,
+because ways of hearing one recording say less than as many recordings.
+
 The scores are sorted once. A draw is then a weight per trial, and its EER is found from one cumulative
 sum, which is exact: it equals ``metrics.equal_error_rate`` of the drawn scores to the last bit.
 """
@@ -22,6 +25,7 @@ from antispoof.metrics import checked_scores, equal_error_rate
 
 Ints = NDArray[np.int64]
 
+CLASSES = ("bona fide", "spoof")
 DRAWS = 1000
 LEVEL = 0.95
 
@@ -48,20 +52,25 @@ class Interval:
 
 
 class _SortedTrials:
-    """The trials of one system in the order of their scores, ready for weighting."""
+    """The trials of one system in the order of their scores, ready for weighting; its EER on all of them."""
 
-    def __init__(self, bonafide: NDArray[np.float64], spoof: NDArray[np.float64]) -> None:
-        self.bonafide_count, self.spoof_count = bonafide.size, spoof.size
+    def __init__(self, bonafide: ArrayLike, spoof: ArrayLike) -> None:
+        """Sorts the scores of either class, (trials,) or (trials, ways)."""
+        classes = [np.asarray(scores, dtype=np.float64) for scores in (bonafide, spoof)]
+        self.ways = _ways(*classes)
+        rows = [checked_scores(scores.ravel(), what) for scores, what in zip(classes, CLASSES, strict=True)]
+        self.estimate = equal_error_rate(*rows, allow_inverted=True).value
+        self.bonafide_count, self.spoof_count = (row.size for row in rows)
         # Stable and bona fide first, as in metrics.det_curve.
-        self.order = np.argsort(np.concatenate((bonafide, spoof)), kind="stable")
-        self.is_bonafide = self.order < bonafide.size
+        self.order = np.argsort(np.concatenate(rows), kind="stable")
+        self.is_bonafide = self.order < self.bonafide_count
         # In units of 1 / (bonafide_count * spoof_count) both error rates move by whole numbers.
         self.step = np.where(self.is_bonafide, self.spoof_count, self.bonafide_count).astype(np.int64)
 
     def eer(self, weights: Ints) -> float:
         """Returns the EER when trial i, bona fide ones first, occurs ``weights[i]`` times."""
         n_bonafide, n_spoof = self.bonafide_count, self.spoof_count
-        drawn = weights[self.order]
+        drawn = np.repeat(weights, self.ways)[self.order]
         # miss - false alarm, plus one, rises from 0 to 2; the rates cross at 1.
         risen = np.cumsum(drawn * self.step)
         crossing = int(np.searchsorted(risen, n_bonafide * n_spoof))
@@ -77,6 +86,14 @@ class _SortedTrials:
             false_alarm = (n_spoof - spoof_rejected - extra_spoof) / n_spoof
             nearest.append((abs(miss - false_alarm), (miss + false_alarm) / 2))
         return min(nearest, key=lambda gap_and_eer: gap_and_eer[0])[1]
+
+
+def _ways(bonafide: NDArray[np.float64], spoof: NDArray[np.float64]) -> int:
+    """Returns how many scores each trial has, one where they are (trials,)."""
+    shapes = bonafide.shape, spoof.shape
+    if any(len(shape) not in (1, 2) for shape in shapes) or shapes[0][1:] != shapes[1][1:]:
+        raise UserError(f"scores of {shapes[0]} and {shapes[1]} are not (trials,) or (trials, ways)")
+    return int(np.prod(shapes[0][1:]))
 
 
 def _draws(n_bonafide: int, n_spoof: int, draws: int, seed: int) -> Iterator[Ints]:
@@ -106,20 +123,20 @@ def eer_interval(
     """Returns the EER with its bootstrap interval.
 
     Args:
-        bonafide: scores (trials,) of the genuine speech.
-        spoof: scores (trials,) of the spoofs.
+        bonafide: scores (trials,) or (trials, ways) of the genuine speech.
+        spoof: scores (trials,) or (trials, ways) of the spoofs, in as many ways.
         draws: number of bootstrap draws.
         seed: of the random generator; the same seed gives the same interval.
         level: share of repetitions that the interval should cover.
 
     Raises:
-        UserError: as ``metrics.equal_error_rate``, except that an EER above one half passes.
+        UserError: as ``metrics.equal_error_rate``, except that an EER above one half passes; or the classes
+            were heard in differently many ways.
     """
     _check(draws, level)
-    estimate = equal_error_rate(bonafide, spoof, allow_inverted=True).value
-    trials = _SortedTrials(checked_scores(bonafide, "bona fide"), checked_scores(spoof, "spoof"))
-    counts = _draws(trials.bonafide_count, trials.spoof_count, draws, seed)
-    return _interval(estimate, np.array([trials.eer(weights) for weights in counts]), level, seed)
+    trials = _SortedTrials(bonafide, spoof)
+    counts = _draws(np.shape(bonafide)[0], np.shape(spoof)[0], draws, seed)
+    return _interval(trials.estimate, np.array([trials.eer(weights) for weights in counts]), level, seed)
 
 
 def eer_difference(
@@ -152,15 +169,10 @@ def eer_difference(
             f"a paired comparison needs the same trials twice, not {systems[0].size} and "
             f"{systems[1].size} scores for {genuine.size} labels"
         )
-    classes = [
-        (checked_scores(scores[genuine], "bona fide"), checked_scores(scores[~genuine], "spoof"))
-        for scores in systems
-    ]
-    a, b = (_SortedTrials(*pair) for pair in classes)
-    eer_a, eer_b = (equal_error_rate(*pair, allow_inverted=True).value for pair in classes)
+    a, b = (_SortedTrials(scores[genuine], scores[~genuine]) for scores in systems)
     counts = _draws(a.bonafide_count, a.spoof_count, draws, seed)
     values = np.array([a.eer(weights) - b.eer(weights) for weights in counts])
-    return _interval(eer_a - eer_b, values, level, seed)
+    return _interval(a.estimate - b.estimate, values, level, seed)
 
 
 def mean_eer(
@@ -178,9 +190,9 @@ def mean_eer(
     trials. What other seeds would have given is not in it.
 
     Args:
-        scores: (systems, trials).
+        scores: (systems, trials) or (systems, trials, ways).
         is_bonafide: (trials,) booleans.
-        less: (other systems, trials), whose mean EER on the same draws is taken off, if given.
+        less: Of other systems, shaped likewise, whose mean EER on the same draws is taken off, if given.
         draws: number of bootstrap draws.
         seed: of the random generator.
         level: share of repetitions that the interval should cover.
@@ -188,15 +200,18 @@ def mean_eer(
     _check(draws, level)
     genuine = np.asarray(is_bonafide, dtype=bool)
     groups = [np.asarray(scores, np.float64)] + ([] if less is None else [np.asarray(less, np.float64)])
-    if any(group.ndim != 2 or not len(group) or group.shape[1] != genuine.size for group in groups):
+    if any(group.ndim not in (2, 3) or not len(group) or group.shape[1] != genuine.size for group in groups):
         shapes = " and ".join(str(group.shape) for group in groups)
-        raise UserError(f"scores of {shapes} are not (systems, trials) for {genuine.size} labels")
-    sides, estimate = [], 0.0
-    for sign, group in zip((1, -1), groups, strict=False):
-        for row in group:
-            pair = checked_scores(row[genuine], "bona fide"), checked_scores(row[~genuine], "spoof")
-            sides.append((sign / len(group), _SortedTrials(*pair)))
-            estimate += sign / len(group) * equal_error_rate(*pair, allow_inverted=True).value
+        raise UserError(
+            f"scores of {shapes} are not (systems, trials) or (systems, trials, ways) "
+            f"for {genuine.size} labels"
+        )
+    sides = [
+        (sign / len(group), _SortedTrials(system[genuine], system[~genuine]))
+        for sign, group in zip((1, -1), groups, strict=False)
+        for system in group
+    ]
+    estimate = sum(share * trials.estimate for share, trials in sides)
     counts = _draws(int(genuine.sum()), int((~genuine).sum()), draws, seed)
     values = [sum(share * trials.eer(weights) for share, trials in sides) for weights in counts]
     return _interval(estimate, np.array(values), level, seed)

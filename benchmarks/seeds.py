@@ -28,8 +28,7 @@ from antispoof.models import Detector
 from benchmarks.conditions import gather_conditions, refuse_existing, write_results
 from benchmarks.training import SPLITS, eers_of_seeds, labelled_trials
 from train.dataset import Row, read_rows
-from train.evaluation import CLEAN, CONDITIONS, degrade
-from train.scoring import score_clips
+from train.evaluation import CLEAN, CONDITIONS, degrade, score_ways
 
 KIND = "seeds"
 
@@ -132,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
         for condition in [CLEAN, *args.condition]:
             heard = degrade(clips, condition)
             watch = tqdm(detectors.items(), desc=f"{split}, {condition}", unit="detector", disable=None)
-            scores = {name: np.stack([score_clips(one, heard) for one in models]) for name, models in watch}
+            scores = {name: np.stack([score_ways(one, heard) for one in models]) for name, models in watch}
             for pattern, chosen in chosen_trials(rows, args.dataset if condition == CLEAN else ()):
                 labels = genuine[chosen]
                 row = {

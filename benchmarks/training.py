@@ -121,8 +121,17 @@ def labelled_trials(listed: Sequence[Row], split: str) -> tuple[list[Row], np.nd
 
 
 def eers_of_seeds(genuine: np.ndarray, scores: np.ndarray, draws: int) -> dict[str, Any]:
-    """Returns the EER of each seed and their mean from scores (seeds, trials); rates are fractions."""
-    values = [equal_error_rate(row[genuine], row[~genuine], allow_inverted=True).value for row in scores]
+    """Returns the EER of each seed and their mean; rates are fractions.
+
+    Args:
+        genuine: (trials,) booleans.
+        scores: (seeds, trials) or (seeds, trials, ways).
+        draws: of the bootstrap.
+    """
+    values = [
+        equal_error_rate(seed[genuine].ravel(), seed[~genuine].ravel(), allow_inverted=True).value
+        for seed in scores
+    ]
     return {"eers": values, "mean": asdict(mean_eer(scores, genuine, draws=draws))}
 
 

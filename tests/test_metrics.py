@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -166,7 +167,7 @@ def test_scores_that_hardly_differ_are_not_called_inverted() -> None:
         ([1.0], [], "no spoof trial"),
         ([1.0, math.nan], [0.0], "1 of 2 bona fide scores"),
         ([1.0], [0.0, math.inf, -math.inf], "2 of 3 spoof scores"),
-        ([[1.0]], [0.0], "one-dimensional"),
+        ([[1.0]], [0.0], "one-dimensional|trials, ways"),
     ],
 )
 def test_unusable_scores_are_named(bonafide: list[float], spoof: list[float], says: str) -> None:
@@ -277,6 +278,18 @@ def test_the_interval_covers_the_truth_as_often_as_it_says_and_is_no_wider_than_
     spread = np.std([interval.estimate for interval in intervals])
     width = np.mean([interval.high - interval.low for interval in intervals])
     assert width == pytest.approx(2 * 1.96 * spread, rel=0.25)  # the spread itself is known to 5 %, thrice
+
+
+def test_ways_of_hearing_a_trial_are_drawn_together() -> None:
+    bonafide, spoof = normal_scores(50, 60, 1.0, seed=6)
+    once = eer_interval(bonafide, spoof, draws=50)
+    thrice = eer_interval(*(np.repeat(scores[:, None], 3, axis=1) for scores in (bonafide, spoof)), draws=50)
+    # No narrower for being heard thrice, but for where a rate crosses the other in the middle of a trial.
+    assert astuple(thrice) == pytest.approx(astuple(once), abs=0.5 / 50)
+    apart = eer_interval(np.repeat(bonafide, 3), np.repeat(spoof, 3), draws=50)
+    assert apart.high - apart.low < 0.8 * (once.high - once.low)  # 0.58 of it if trials were that many
+    with pytest.raises(UserError, match="trials, ways"):
+        eer_interval(bonafide[:, None], spoof, draws=2)
 
 
 def test_the_interval_depends_on_the_seed_alone() -> None:

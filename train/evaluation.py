@@ -25,6 +25,7 @@ from train.dataset import INT16_SCALE, Row
 from train.scoring import score_clips, split_by_class
 
 Degradation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Condition = tuple[Degradation, ...]  # the ways in which every clip is heard
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Figure:
         split: ``dev`` or ``test``.
         condition: What was done to the recordings, in words.
         eer: With its interval.
-        bonafide: Number of trials.
-        spoofs: Number of trials.
+        bonafide: Number of clips.
+        spoofs: Number of clips.
     """
 
     split: str
@@ -46,68 +47,80 @@ class Figure:
     spoofs: int
 
 
-def _noise(waveform: np.ndarray, generator: np.random.Generator, snr_db: float) -> np.ndarray:
-    return add_noise(waveform, white_noise(len(waveform), generator), snr_db)
+def _noise(snr_db: float) -> Degradation:
+    return lambda waveform, generator: add_noise(waveform, white_noise(len(waveform), generator), snr_db)
+
+
+def _some_noise(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    return _noise(generator.uniform(15, 25))(waveform, generator)
+
+
+def _through(codec: str, bit_rate: int | None = None) -> Degradation:
+    return lambda waveform, _: transcode(waveform, codec, bit_rate)
+
+
+def _narrow(waveform: np.ndarray, _: np.random.Generator) -> np.ndarray:
+    return band_limit(waveform, high_hz=3_600)
+
+
+def _gain(gain_db: float) -> Degradation:
+    return lambda waveform, _: apply_gain(waveform, gain_db)
 
 
 def _room(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     return reverberate(waveform, synthetic_impulse_response(0.4, generator))
 
 
-def _corrupt(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Returns what one of six ordinary mishaps, drawn by chance, makes of a clip."""
-    mishaps: tuple[Callable[[], np.ndarray], ...] = (
-        lambda: _noise(waveform, generator, generator.uniform(15, 25)),
-        lambda: band_limit(waveform, high_hz=3_600),
-        lambda: transcode(waveform, "mp3", 64_000),
-        lambda: transcode(waveform, "opus", 16_000),
-        lambda: apply_gain(waveform, 12),
-        lambda: apply_gain(waveform, -12),
-    )
-    return mishaps[int(generator.integers(len(mishaps)))]()
-
-
 CLEAN = "as recorded"
-# Each clip in its own way: white noise 15 to 25 dB below the speech, nothing above 3.6 kHz, MP3 at 64 kbit/s,
-# Opus at 16 kbit/s, 12 dB louder and clipped, or 12 dB quieter.
+# Every clip in each of six ways: white noise 15 to 25 dB below the speech, nothing above 3.6 kHz, MP3 at
+# 64 kbit/s, Opus at 16 kbit/s, 12 dB louder and clipped, and 12 dB quieter. All scores meet one threshold, as
+# those of a detector do that is not told what happened to a clip.
 CORRUPTED = "corrupted"
 # Tells how much of a figure is owed to what lies around the speech, which gives attacks of ASVspoof away.
 TRIMMED = "without the silence around the speech"
-CONDITIONS: dict[str, Degradation] = {
-    CLEAN: lambda waveform, _: waveform,
-    CORRUPTED: _corrupt,
-    TRIMMED: lambda waveform, _: trim_silence(waveform),
-    "12 dB louder, clipped": lambda waveform, _: apply_gain(waveform, 12),
-    "12 dB quieter": lambda waveform, _: apply_gain(waveform, -12),
-    "white noise, SNR 25 dB": lambda waveform, generator: _noise(waveform, generator, 25),
-    "white noise, SNR 20 dB": lambda waveform, generator: _noise(waveform, generator, 20),
-    "white noise, SNR 15 dB": lambda waveform, generator: _noise(waveform, generator, 15),
-    "white noise, SNR 10 dB": lambda waveform, generator: _noise(waveform, generator, 10),
-    "nothing above 3.6 kHz": lambda waveform, _: band_limit(waveform, high_hz=3_600),
-    "reverberation, RT60 0.4 s": _room,
-    "MP3, 64 kbit/s": lambda waveform, _: transcode(waveform, "mp3", 64_000),
-    "AAC, 32 kbit/s": lambda waveform, _: transcode(waveform, "aac", 32_000),
-    "Opus, 16 kbit/s": lambda waveform, _: transcode(waveform, "opus", 16_000),
-    "G.711": lambda waveform, _: transcode(waveform, "g711-mu"),
+_LOUD, _QUIET, _MP3, _OPUS = _gain(12), _gain(-12), _through("mp3", 64_000), _through("opus", 16_000)
+CONDITIONS: dict[str, Condition] = {
+    CLEAN: (lambda waveform, _: waveform,),
+    CORRUPTED: (_some_noise, _narrow, _MP3, _OPUS, _LOUD, _QUIET),
+    TRIMMED: (lambda waveform, _: trim_silence(waveform),),
+    "12 dB louder, clipped": (_LOUD,),
+    "12 dB quieter": (_QUIET,),
+    **{f"white noise, SNR {snr_db} dB": (_noise(snr_db),) for snr_db in (25, 20, 15, 10)},
+    "nothing above 3.6 kHz": (_narrow,),
+    "reverberation, RT60 0.4 s": (_room,),
+    "MP3, 64 kbit/s": (_MP3,),
+    "AAC, 32 kbit/s": (_through("aac", 32_000),),
+    "Opus, 16 kbit/s": (_OPUS,),
+    "G.711": (_through("g711-mu"),),
 }
 
 
-def degrade(clips: Sequence[np.ndarray], condition: str) -> list[np.ndarray]:
-    """Returns int16 clips under a condition of ``CONDITIONS``; the noise of clip i is seeded by i."""
-    change = CONDITIONS[condition]
-    changed = []
-    for index, clip in enumerate(clips):
-        waveform = change(clip.astype(np.float32) / INT16_SCALE, np.random.default_rng(index))
-        changed.append(np.rint(apply_gain(waveform, 0) * INT16_SCALE).astype(np.int16))
-    return changed
+def degrade(clips: Sequence[np.ndarray], condition: str) -> list[list[np.ndarray]]:
+    """Returns int16 clips under a condition of ``CONDITIONS``, once for each of its ways.
+
+    The chance in clip i is seeded by i, alike in every way.
+    """
+    ways = CONDITIONS[condition]
+    return [[_degraded(clip, way, index) for index, clip in enumerate(clips)] for way in ways]
+
+
+def _degraded(clip: np.ndarray, way: Degradation, seed: int) -> np.ndarray:
+    waveform = way(clip.astype(np.float32) / INT16_SCALE, np.random.default_rng(seed))
+    return np.rint(apply_gain(waveform, 0) * INT16_SCALE).astype(np.int16)
+
+
+def score_ways(model: Detector, heard: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """Returns the scores (clips, ways) of what `degrade` returned."""
+    return np.stack([score_clips(model, clips) for clips in heard], axis=1)
 
 
 def measure(
     model: Detector, split: str, rows: Sequence[Row], clips: Sequence[np.ndarray], condition: str
 ) -> tuple[Figure, tuple[AttackEer, ...]]:
     """Returns the EER under a condition, over all trials and for the spoofs of each data set."""
-    scores = score_clips(model, degrade(clips, condition))
+    scores = score_ways(model, degrade(clips, condition))
     bonafide, spoofs = split_by_class(scores, rows)
     figure = Figure(split, condition, eer_interval(bonafide, spoofs), len(bonafide), len(spoofs))
-    genuine = [row.label == BONAFIDE for row in rows]
-    return figure, eer_by_attack(scores, genuine, [row.dataset for row in rows])
+    heard = [row for row in rows for _ in range(scores.shape[1])]
+    genuine = [row.label == BONAFIDE for row in heard]
+    return figure, eer_by_attack(scores.ravel(), genuine, [row.dataset for row in heard])
