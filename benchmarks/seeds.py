@@ -3,6 +3,9 @@
     python benchmarks/seeds.py run-0/final.safetensors run-1/final.safetensors run-2/final.safetensors \
         --beside aasist-l=AASIST-L.pth --audio DIR --dataset 'HiFi-GAN-demo*' --condition corrupted --json OUT
 
+Scores that --kept DIR holds are not computed again: a run that was stopped goes on, and another seed costs no
+second hearing of the detectors beside.
+
 Every SEED is a checkpoint of the same network. There is a row for each split as recorded, one for the trials
 of each --dataset (a pattern, both classes) and one for each split in each --condition (--list names them).
 Intervals are those of these very weights on other trials; what other seeds would give, the seeds show.
@@ -26,6 +29,7 @@ from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.memory import keep_freed_memory
 from antispoof.models import Detector
 from benchmarks.conditions import gather_conditions, refuse_existing, write_results
+from benchmarks.kept_scores import KeptScores
 from benchmarks.training import SPLITS, eers_of_seeds, labelled_trials
 from train.dataset import Row, read_rows
 from train.evaluation import CLEAN, CONDITIONS, degrade, score_ways
@@ -51,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--condition", action="append", default=[], metavar="NAME", help="may be repeated")
     p.add_argument("--list", action="store_true", help="print the conditions and stop")
     p.add_argument("--bootstrap", type=int, default=DRAWS, metavar="N", help=f"draws (default {DRAWS})")
+    p.add_argument("--kept", type=Path, metavar="DIR", help="folder of scores that were computed before")
     p.add_argument("--json", type=Path, metavar="OUT", help="also write everything to this file")
     p.add_argument("--force", action="store_true", help="overwrite OUT")
     return p
@@ -123,6 +128,7 @@ def main(argv: list[str] | None = None) -> int:
     keep_freed_memory()
     torch.set_num_threads(1)
     detectors = load_detectors(args)
+    kept = KeptScores(args.kept)
     protocol = args.protocol or args.audio / "manifest.tsv"
     listed = read_rows(protocol, args.audio)
     measured = []
@@ -131,7 +137,9 @@ def main(argv: list[str] | None = None) -> int:
         for condition in [CLEAN, *args.condition]:
             heard = degrade(clips, condition)
             watch = tqdm(detectors.items(), desc=f"{split}, {condition}", unit="detector", disable=None)
-            scores = {name: np.stack([score_ways(one, heard) for one in models]) for name, models in watch}
+            scores = {
+                name: np.stack([score_ways(one, heard, kept) for one in models]) for name, models in watch
+            }
             for pattern, chosen in chosen_trials(rows, args.dataset if condition == CLEAN else ()):
                 labels = genuine[chosen]
                 row = {

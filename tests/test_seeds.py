@@ -21,6 +21,7 @@ from antispoof.speechlike import speech_like
 from benchmarks import result_tables, seeds
 from train.dataset import decode, read_rows
 from train.evaluation import CORRUPTED, degrade, score_ways
+from train.scoring import score_clips
 
 pytestmark = pytest.mark.usefixtures("threads_as_before")
 
@@ -89,6 +90,45 @@ def test_figures_are_those_of_the_scores(corpus: Path, tmp_path: Path) -> None:
         scores = score_ways(model, degrade(decode(rows, iter), condition))
         eer = equal_error_rate(scores[genuine].ravel(), scores[~genuine].ravel(), allow_inverted=True).value
         assert row["detectors"]["fscnn"]["eers"][0] == eer
+
+
+def test_kept_scores_are_not_computed_again(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "kept"
+    flags = ["--split", "test", "--condition", CORRUPTED, "--bootstrap", 20, "--kept", kept]
+    assert _measure(corpus, *flags, "--json", tmp_path / "first.json") == 0
+    asked: list[Detector] = []
+
+    def count(model: Detector, clips: list[np.ndarray]) -> np.ndarray:
+        asked.append(model)
+        return score_clips(model, clips)
+
+    monkeypatch.setattr("benchmarks.kept_scores.score_clips", count)
+    assert _measure(corpus, *flags, "--json", tmp_path / "again.json") == 0
+    assert not asked
+    first, again = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("first", "again"))
+    assert first["rows"] == again["rows"]
+    # Another detector and other clips are heard.
+    assert _measure(corpus, *flags, "--beside", f"wide={corpus / 'other.safetensors'}") == 0
+    assert len(asked) == 1 + 6
+    assert _measure(corpus, "--split", "dev", "--bootstrap", 20, "--kept", kept) == 0
+    assert len(asked) == 1 + 6 + 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"junk", "short", "nan", "pickle"])
+def test_damaged_scores_are_refused(corpus: Path, tmp_path: Path, damage: bytes | str) -> None:
+    flags = ["--split", "test", "--bootstrap", 20, "--kept", tmp_path]
+    assert _measure(corpus, *flags) == 0
+    for path in tmp_path.glob("*.npy"):
+        if isinstance(damage, bytes):
+            path.write_bytes(damage)
+        else:
+            one = np.zeros(8, np.float32)
+            wrong = {"short": one[:-1], "nan": one * np.nan, "pickle": np.array([{}] * 8)}[damage]
+            np.save(path, wrong, allow_pickle=True)
+    with pytest.raises(UserError, match="delete it"):
+        _measure(corpus, *flags)
 
 
 def test_corrupted_speech_met_every_mishap() -> None:

@@ -25,6 +25,7 @@ from train.dataset import INT16_SCALE, Row
 from train.scoring import score_clips, split_by_class
 
 Degradation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Scorer = Callable[[Detector, Sequence[np.ndarray]], np.ndarray]
 Condition = tuple[Degradation, ...]  # the ways in which every clip is heard
 
 
@@ -109,9 +110,11 @@ def _degraded(clip: np.ndarray, way: Degradation, seed: int) -> np.ndarray:
     return np.rint(apply_gain(waveform, 0) * INT16_SCALE).astype(np.int16)
 
 
-def score_ways(model: Detector, heard: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+def score_ways(
+    model: Detector, heard: Sequence[Sequence[np.ndarray]], score: Scorer = score_clips
+) -> np.ndarray:
     """Returns the scores (clips, ways) of what `degrade` returned."""
-    return np.stack([score_clips(model, clips) for clips in heard], axis=1)
+    return np.stack([score(model, clips) for clips in heard], axis=1)
 
 
 def measure(
