@@ -5,7 +5,8 @@
 
 Every bona fide recording of the train split is taken apart and put together again a few times, each time in
 another way (train/resynthesis.py) and at another sample rate. --vocoder adds networks that
-train/neural_vocoder.py trained, --program vocoders that are programs of their own (train/vocoder_program.py).
+train/neural_vocoder.py trained, or the codec Lyra V2 (train/lyra.py), --program vocoders that are programs of
+their own (train/vocoder_program.py).
 Some copies then go through a codec, and their original with them; the spoofs of the train split go through
 codecs too. The folder holds FLAC files and a manifest.tsv whose column ``source`` says what each was made of:
 training puts both into one batch. One way only resamples; its copies stay bona fide.
@@ -37,16 +38,18 @@ from antispoof.errors import UserError, run
 from train.augment import BIT_RATES
 from train.dataset import Row, may_train, read_rows
 from train.loop import write_text
+from train.lyra import load_lyra
 from train.neural_vocoder import load_vocoder
 from train.recipe import read_recipe
 from train.resynthesis import HARMLESS, SPOOFING, Resynthesis, cross
 from train.vocoder_program import by_program
 
 RATES = (16_000, 22_050, 22_050, 24_000)  # of synthesis systems, the commonest one twice
-PROGRAM_RATE = 16_000  # Hz, what a program is told it gets
+PROGRAM_RATE = 16_000  # Hz, what a program or codec is told it gets
 SLOWEST_RATE = 21_000  # Hz, of half of what it really gets: other pitches, and its frames at other lengths
 HARMLESS_SHARE = 0.1
 LEAST_SAMPLES = 8_000
+LYRA = "lyra"  # what its copies are called in the list
 COLUMNS = ("path", "label", "split", "dataset", "attack", "source", "licence")
 
 
@@ -114,6 +117,8 @@ def make_copies_of(job: Job) -> list[Line]:
 def _name(way: str) -> str:
     """Returns what a way of copying is called in the list."""
     program, equals, _ = way.partition("=")
+    if Path(way).is_dir():
+        return LYRA
     return program if equals else Path(way).name.removesuffix(".safetensors")
 
 
@@ -138,7 +143,8 @@ def resynthesise(original: np.ndarray, way: str, generator: np.random.Generator)
 
     Args:
         original: At 16 kHz.
-        way: A key of `SPOOFING` or `HARMLESS`, the path of a trained vocoder, or a program as NAME=COMMAND.
+        way: A key of `SPOOFING` or `HARMLESS`, the path of a trained vocoder, the folder of Lyra V2, or a
+            program as NAME=COMMAND.
         generator: Draws the settings.
     """
     if len(original) < LEAST_SAMPLES or original.std() < 1e-4:
@@ -146,11 +152,11 @@ def resynthesise(original: np.ndarray, way: str, generator: np.random.Generator)
     if way in SPOOFING or way in HARMLESS:
         rate = int(generator.choice(RATES))
         method = {**SPOOFING, **HARMLESS}[way]
-    elif "=" in way:
-        # The program believes that it gets 16 kHz.
+    elif Path(way).is_dir() or "=" in way:
+        # It believes that it gets 16 kHz.
         slowed = generator.random() < 0.5
         rate = int(generator.uniform(PROGRAM_RATE, SLOWEST_RATE)) if slowed else PROGRAM_RATE
-        method = by_program(way.partition("=")[2])
+        method = load_lyra(Path(way)) if Path(way).is_dir() else by_program(way.partition("=")[2])
     else:
         if way not in _vocoders:
             _vocoders[way] = load_vocoder(Path(way))
@@ -178,8 +184,11 @@ def main(argv: list[str] | None = None) -> int:
     for name in ("codec_share", "neural_share", "cross_share"):
         if not 0 <= getattr(args, name) <= 1:
             raise UserError(f"--{name.replace('_', '-')} must be in 0 to 1, not {getattr(args, name):g}")
-    for vocoder in args.vocoder:
-        load_vocoder(vocoder)  # complains before anything is made
+    for vocoder in args.vocoder:  # complains before anything is made
+        if vocoder.is_dir():
+            load_lyra(vocoder)
+        else:
+            load_vocoder(vocoder)
     data = read_recipe(args.config).data
     rows = read_rows(args.protocol or args.audio / "manifest.tsv", args.audio)
     speech = [row for row in rows if row.split == "train" and row.label != NOISE and may_train(row, data)]
@@ -260,7 +269,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         action="append",
         default=[],
-        help="a trained vocoder; may be given several times",
+        help="a trained vocoder, or a folder with Lyra V2's three TFLite files; may be given several times",
     )
     parser.add_argument(
         "--program",

@@ -13,6 +13,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import tempfile
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -31,16 +32,22 @@ STEP = 20  # samples; how finely a copy is laid over its original
 def by_program(command: str) -> Resynthesis:
     """Returns a way of copying that runs ``command INPUT OUTPUT``.
 
-    The copy is laid over the original by their loudness, since vocoders start late and look ahead.
-
     Raises:
         UserError: At each copy: the program is missing, fails, takes over two minutes or writes nothing.
+    """
+    return laid_over(lambda waveform, _: _run(command, np.rint(waveform * 32_767).astype("<i2")))
+
+
+def laid_over(make: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> Resynthesis:
+    """Returns a way of copying by what makes a copy of speech at an ordinary level, with silence around it.
+
+    The copy is laid over the original by their loudness, since vocoders start late and look ahead.
     """
 
     def copy(waveform: np.ndarray, rate: int, generator: np.random.Generator) -> np.ndarray:
         peak = float(np.abs(waveform).max()) or 1.0
         padded = np.pad(waveform * (generator.uniform(0.2, 0.9) / peak), (LEAD, TAIL))
-        made = _run(command, np.rint(padded * 32_767).astype("<i2"))
+        made = make(padded.astype(np.float32), generator)
         late = _lag(made, padded)
         made = np.pad(made[max(late, 0) :], (max(-late, 0), len(padded)))
         return made[LEAD : LEAD + len(waveform)]
