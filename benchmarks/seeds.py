@@ -1,7 +1,8 @@
 """Measures what a recipe of training is worth: the mean EER over its seeds, clean and corrupted.
 
     python benchmarks/seeds.py run-0/final.safetensors run-1/final.safetensors run-2/final.safetensors \
-        --beside aasist-l=AASIST-L.pth --audio DIR --dataset 'HiFi-GAN-demo*' --condition corrupted --json OUT
+        --beside aasist-l=AASIST-L.pth --audio DIR --dataset 'HiFi-GAN-demo*' \
+        --condition 'corrupted in six ways' --json OUT
 
 Scores that --kept DIR holds are not computed again: a run that was stopped goes on, and another seed costs no
 second hearing of the detectors beside.

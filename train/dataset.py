@@ -80,6 +80,16 @@ def read_rows(path: Path, folder: Path = Path()) -> list[Row]:
     return rows
 
 
+def read_lists(audio: Path, protocol: Path | None, more: Iterable[Path]) -> tuple[list[Row], list[Row]]:
+    """Returns the lines of a list, by default the one in ``audio``, and those of folders of copies.
+
+    Raises:
+        UserError: One of the lists is missing or broken.
+    """
+    copies = [row for folder in more for row in read_rows(folder / "manifest.tsv", folder)]
+    return read_rows(protocol or audio / "manifest.tsv", audio), copies
+
+
 def may_train(row: Row, recipe: DataRecipe) -> bool:
     """Says whether a model that is given away may be trained on a recording.
 

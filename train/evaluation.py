@@ -76,7 +76,7 @@ CLEAN = "as recorded"
 # Every clip in each of six ways: white noise 15 to 25 dB below the speech, nothing above 3.6 kHz, MP3 at
 # 64 kbit/s, Opus at 16 kbit/s, 12 dB louder and clipped, and 12 dB quieter. All scores meet one threshold, as
 # those of a detector do that is not told what happened to a clip.
-CORRUPTED = "corrupted"
+CORRUPTED = "corrupted in six ways"
 # Tells how much of a figure is owed to what lies around the speech, which gives attacks of ASVspoof away.
 TRIMMED = "without the silence around the speech"
 _LOUD, _QUIET, _MP3, _OPUS = _gain(12), _gain(-12), _through("mp3", 64_000), _through("opus", 16_000)

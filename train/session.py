@@ -26,7 +26,7 @@ from antispoof.memory import keep_freed_memory
 from antispoof.models import Detector
 from train.augment import Augmentation
 from train.curves import Journal
-from train.dataset import Batches, Row, decode, fingerprint, read_rows, training_rows
+from train.dataset import Batches, Row, decode, fingerprint, read_lists, training_rows
 from train.loop import Dressing, Run
 from train.objective import Objective
 from train.ranks import Ranks, join_ranks, leave_ranks
@@ -147,8 +147,7 @@ def gather(
         UserError: A list is broken, or too little may be trained or validated on.
     """
     keep_freed_memory()
-    rows = read_rows(args.protocol or args.audio / "manifest.tsv", args.audio)
-    copies = [row for folder in args.more for row in read_rows(folder / "manifest.tsv", folder)]
+    rows, copies = read_lists(args.audio, args.protocol, args.more)
     speech, noise, rooms = training_rows(rows, recipe.data, copies)
     speech += unlabelled
     dev = [row for row in rows if row.split == "dev" and row.label != NOISE]

@@ -38,7 +38,7 @@ from train.dataset import (
     UNLABELLED,
     Row,
     decode,
-    read_rows,
+    read_lists,
     training_rows,
     weight_of,
 )
@@ -105,8 +105,7 @@ def main(argv: list[str] | None = None) -> int:
     recipe = read_recipe(args.config)
     if args.out.exists():
         raise UserError(f"{args.out} exists")
-    rows = read_rows(args.protocol or args.audio / "manifest.tsv", args.audio)
-    copies = [row for folder in args.more for row in read_rows(folder / "manifest.tsv", folder)]
+    rows, copies = read_lists(args.audio, args.protocol, args.more)
     speech, _, _ = training_rows(rows, recipe.data, copies)
     partial = args.out.with_name(f".{args.out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
