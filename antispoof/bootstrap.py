@@ -92,7 +92,10 @@ def _ways(bonafide: NDArray[np.float64], spoof: NDArray[np.float64]) -> int:
     """Returns how many scores each trial has, one where they are (trials,)."""
     shapes = bonafide.shape, spoof.shape
     if any(len(shape) not in (1, 2) for shape in shapes) or shapes[0][1:] != shapes[1][1:]:
-        raise UserError(f"scores of {shapes[0]} and {shapes[1]} are not (trials,) or (trials, ways)")
+        raise UserError(
+            f"scores must be one-dimensional, or (trials, ways) with as many ways in both classes, "
+            f"not of shape {shapes[0]} and {shapes[1]}"
+        )
     return int(np.prod(shapes[0][1:]))
 
 

@@ -4,8 +4,8 @@
         --beside aasist-l=AASIST-L.pth --audio DIR --dataset 'HiFi-GAN-demo*' \
         --condition 'corrupted in six ways' --json OUT
 
-Scores that --kept DIR holds are not computed again: a run that was stopped goes on, and another seed costs no
-second hearing of the detectors beside.
+Scores that --cache DIR holds are not computed again: a run that was stopped goes on, and another seed costs
+no second hearing of the detectors beside.
 
 Every SEED is a checkpoint of the same network. There is a row for each split as recorded, one for the trials
 of each --dataset (a pattern, both classes) and one for each split in each --condition (--list names them).
@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--condition", action="append", default=[], metavar="NAME", help="may be repeated")
     p.add_argument("--list", action="store_true", help="print the conditions and stop")
     p.add_argument("--bootstrap", type=int, default=DRAWS, metavar="N", help=f"draws (default {DRAWS})")
-    p.add_argument("--kept", type=Path, metavar="DIR", help="folder of scores that were computed before")
+    p.add_argument("--cache", type=Path, metavar="DIR", help="folder of scores that were computed before")
     p.add_argument("--json", type=Path, metavar="OUT", help="also write everything to this file")
     p.add_argument("--force", action="store_true", help="overwrite OUT")
     return p
@@ -129,7 +129,7 @@ def main(argv: list[str] | None = None) -> int:
     keep_freed_memory()
     torch.set_num_threads(1)
     detectors = load_detectors(args)
-    kept = KeptScores(args.kept)
+    kept = KeptScores(args.cache)
     protocol = args.protocol or args.audio / "manifest.tsv"
     listed = read_rows(protocol, args.audio)
     measured = []

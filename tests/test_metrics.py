@@ -167,7 +167,7 @@ def test_scores_that_hardly_differ_are_not_called_inverted() -> None:
         ([1.0], [], "no spoof trial"),
         ([1.0, math.nan], [0.0], "1 of 2 bona fide scores"),
         ([1.0], [0.0, math.inf, -math.inf], "2 of 3 spoof scores"),
-        ([[1.0]], [0.0], "one-dimensional|trials, ways"),
+        ([[1.0]], [0.0], "one-dimensional"),
     ],
 )
 def test_unusable_scores_are_named(bonafide: list[float], spoof: list[float], says: str) -> None:

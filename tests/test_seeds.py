@@ -96,7 +96,7 @@ def test_kept_scores_are_not_computed_again(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = tmp_path / "kept"
-    flags = ["--split", "test", "--condition", CORRUPTED, "--bootstrap", 20, "--kept", kept]
+    flags = ["--split", "test", "--condition", CORRUPTED, "--bootstrap", 20, "--cache", kept]
     assert _measure(corpus, *flags, "--json", tmp_path / "first.json") == 0
     asked: list[Detector] = []
 
@@ -112,13 +112,13 @@ def test_kept_scores_are_not_computed_again(
     # Another detector and other clips are heard.
     assert _measure(corpus, *flags, "--beside", f"wide={corpus / 'other.safetensors'}") == 0
     assert len(asked) == 1 + 6
-    assert _measure(corpus, "--split", "dev", "--bootstrap", 20, "--kept", kept) == 0
+    assert _measure(corpus, "--split", "dev", "--bootstrap", 20, "--cache", kept) == 0
     assert len(asked) == 1 + 6 + 2
 
 
 @pytest.mark.parametrize("damage", [b"", b"junk", "short", "nan", "pickle"])
 def test_damaged_scores_are_refused(corpus: Path, tmp_path: Path, damage: bytes | str) -> None:
-    flags = ["--split", "test", "--bootstrap", 20, "--kept", tmp_path]
+    flags = ["--split", "test", "--bootstrap", 20, "--cache", tmp_path]
     assert _measure(corpus, *flags) == 0
     for path in tmp_path.glob("*.npy"):
         if isinstance(damage, bytes):

@@ -152,11 +152,10 @@ def resynthesise(original: np.ndarray, way: str, generator: np.random.Generator)
     if way in SPOOFING or way in HARMLESS:
         rate = int(generator.choice(RATES))
         method = {**SPOOFING, **HARMLESS}[way]
-    elif Path(way).is_dir() or "=" in way:
-        # It believes that it gets 16 kHz.
+    elif (believer := _believer(way)) is not None:
         slowed = generator.random() < 0.5
         rate = int(generator.uniform(PROGRAM_RATE, SLOWEST_RATE)) if slowed else PROGRAM_RATE
-        method = load_lyra(Path(way)) if Path(way).is_dir() else by_program(way.partition("=")[2])
+        method = believer
     else:
         if way not in _vocoders:
             _vocoders[way] = load_vocoder(Path(way))
@@ -168,6 +167,13 @@ def resynthesise(original: np.ndarray, way: str, generator: np.random.Generator)
         return None
     copied *= original.std() / copied.std()
     return copied * min(1.0, 0.98 / float(np.abs(copied).max()))
+
+
+def _believer(way: str) -> Resynthesis | None:
+    """Returns a codec or program, which believes that it gets 16 kHz; None where the way is neither."""
+    if Path(way).is_dir():
+        return load_lyra(Path(way))
+    return by_program(way.partition("=")[2]) if "=" in way else None
 
 
 def main(argv: list[str] | None = None) -> int:
