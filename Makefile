@@ -38,7 +38,7 @@ web: $(INSTALLED) web_demo/vendor/versions.json web_demo/detector/detector.json
 	$(BIN)/python web_demo/serve.py
 
 web-test: $(INSTALLED) web_demo/vendor/versions.json
-	$(BIN)/python -m pytest -n 0 -m "slow or not slow" tests/test_web.py
+	$(BIN)/python -m pytest -n 0 -m "slow or not slow" tests/web
 
 web_demo/vendor/versions.json: web_demo/package-lock.json web_demo/build.mjs $(wildcard runtimes/native/*.[ch])
 	cd web_demo && ONNXRUNTIME_NODE_INSTALL=skip npm ci --ignore-scripts && npm run build

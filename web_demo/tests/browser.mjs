@@ -1,7 +1,7 @@
 // Opens the page in headless Chromium and does what a scenario says: node browser.mjs < task.json
 //
 // The task: {chromium, python, detector, scenario, wav?, files?, seconds?, width?, height?, scheme?, screenshot?,
-// webgpu?, snippet?, samples?}. Serves the page itself, on a free port, and prints one JSON object that tests/test_web.py looks at.
+// webgpu?, snippet?, samples?}. Serves the page itself, on a free port, and prints one JSON object that tests/web/page.py reads.
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,6 +1,6 @@
 // Plays the golden vectors of tests/golden through engine/core.js: node replay.mjs CORE.wasm GOLDEN_FOLDER
 //
-// Prints {events: {case: [[event, ...] of each chunk size]}, resampled: [...]} for tests/test_web.py to compare.
+// Prints {events: {case: [[event, ...] of each chunk size]}, resampled: [...]} for tests/web/test_engine.py to compare.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Core, Judge, Stream } from "../engine/core.js";
