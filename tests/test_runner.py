@@ -1,6 +1,6 @@
 """The runner of on-device measurements: compiled for this machine and run, and its builds for Android.
 
-Its builds for Android have run on no phone; here they are looked at, and tests/test_on_device.py and
+Its builds for Android have run on no phone; here they are looked at, and tests/on_device and
 tests/test_android.py run them behind this machine's linker.
 """
 
