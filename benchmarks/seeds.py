@@ -30,10 +30,11 @@ from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.memory import keep_freed_memory
 from antispoof.models import Detector
 from benchmarks.conditions import gather_conditions, refuse_existing, write_results
-from benchmarks.kept_scores import KeptScores
+from benchmarks.score_memory import remembered_scores
 from benchmarks.training import SPLITS, eers_of_seeds, labelled_trials
-from train.dataset import Row, read_rows
-from train.evaluation import CLEAN, CONDITIONS, degrade, score_ways
+from train.dataset import Row, fingerprint, read_rows
+from train.evaluation import CLEAN, CONDITIONS, Scorer, degrade, score_ways
+from train.scoring import CLIPS_AT_ONCE, score_clips
 
 KIND = "seeds"
 
@@ -87,6 +88,26 @@ def _listener(path: Path) -> Detector:
     return load_model(path).eval().to(memory_format=torch.channels_last)
 
 
+def remembering(folder: Path | None) -> Scorer:
+    """Returns what scores int16 clips with a network and remembers the scores in a folder, if there is one.
+
+    They are remembered by all that they depend on: the network, its weights, how much it hears, and every
+    sample of the clips.
+    """
+
+    def score(model: Detector, clips: Sequence[np.ndarray]) -> np.ndarray:
+        key = f"{model.name} {weights_hash(model)} {model.clip_samples} {fingerprint(clips)}"
+        return remembered_scores(
+            folder,
+            key,
+            [str(place) for place in range(len(clips))],
+            lambda places: score_clips(model, [clips[place] for place in places]),
+            at_once=CLIPS_AT_ONCE,
+        )
+
+    return score
+
+
 def chosen_trials(rows: Sequence[Row], patterns: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
     """Yields the trials of each pattern that any data set fits, (trials,) booleans; first all of them.
 
@@ -129,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
     keep_freed_memory()
     torch.set_num_threads(1)
     detectors = load_detectors(args)
-    kept = KeptScores(args.cache)
+    score = remembering(args.cache)
     protocol = args.protocol or args.audio / "manifest.tsv"
     listed = read_rows(protocol, args.audio)
     measured = []
@@ -139,7 +160,7 @@ def main(argv: list[str] | None = None) -> int:
             heard = degrade(clips, condition)
             watch = tqdm(detectors.items(), desc=f"{split}, {condition}", unit="detector", disable=None)
             scores = {
-                name: np.stack([score_ways(one, heard, kept) for one in models]) for name, models in watch
+                name: np.stack([score_ways(one, heard, score) for one in models]) for name, models in watch
             }
             for pattern, chosen in chosen_trials(rows, args.dataset if condition == CLEAN else ()):
                 labels = genuine[chosen]

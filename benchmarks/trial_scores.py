@@ -1,24 +1,17 @@
-"""Scores the trials of a protocol with a model file, and remembers the scores on disk.
-
-The memory of one model is a text file of lines ``name <tab> score``, named after the sha256 of the model and
-of the list of clips (name, size and time of change of each). Lines are added as clips are scored, so an
-interrupted run goes on where it stopped and a repeated one is done at once.
-"""
+"""Scores the trials of a protocol with a model file."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from antispoof.audio import SAMPLE_RATE, fit_length, load_audio
 from antispoof.data import Trial, read_protocol, resolve_audio
-from antispoof.errors import UserError
 from antispoof.manifest import describe_file
+from benchmarks.score_memory import remembered_scores
 from runtimes import Runtime
 
 
@@ -49,49 +42,25 @@ def find_clips(protocol: Path, audio: Path, *, format: str | None, splits: Seque
 def score_clips(runtime: Runtime, clips: Clips, memory: Path | None) -> np.ndarray:
     """Returns the scores ``(trials,)``, from ``memory`` (a folder) as far as they are known there.
 
+    They are remembered by the sha256 of the model and by name, size and time of change of each clip.
+
     Raises:
-        UserError: A clip cannot be read or scored, or the memory cannot be written.
+        UserError: A clip cannot be read or scored, or the memory is damaged or cannot be written.
     """
+
+    def score(places: Sequence[int]) -> list[float]:
+        waveforms = (clips.waveform(place, runtime.input.samples) for place in places)
+        return [float(runtime.score(waveform)[0]) for waveform in waveforms]
+
     names = [trial.name for trial in clips.trials]
-    if memory is None:
-        known: dict[str, float] = {}
-        file = None
-    else:
-        file = memory / f"{_key(runtime.path, clips)}.tsv"
-        known = _read(file)
-        try:
-            memory.mkdir(parents=True, exist_ok=True)
-            # Ends a line that an interruption cut off; blank lines mean nothing.
-            with file.open("a", encoding="utf-8") as rows:
-                rows.write("\n" if rows.tell() else "")
-        except OSError as error:
-            raise UserError(f"cannot remember scores in {memory}: {error.strerror}") from error
-    todo = [index for index, name in enumerate(names) if name not in known]
-    for index in tqdm(todo, desc=runtime.path.name, unit="clip", disable=None):
-        score = float(runtime.score(clips.waveform(index, runtime.input.samples))[0])
-        known[names[index]] = score
-        if file is not None:
-            with file.open("a", encoding="utf-8") as rows:
-                rows.write(f"{names[index]}\t{score!r}\n")
-    return np.array([known[name] for name in names])
+    key = "" if memory is None else _key(runtime.path, clips)
+    return remembered_scores(memory, key, names, score, title=runtime.path.name)
 
 
 def _key(model: Path, clips: Clips) -> str:
-    """Returns what names the memory of a model on a list of clips."""
-    digest = hashlib.sha256(describe_file(model).sha256.encode())
+    """Returns all that the scores of a model on a list of clips depend on."""
+    lines = [describe_file(model).sha256]
     for trial, file in zip(clips.trials, clips.files, strict=True):
         status = file.stat()
-        digest.update(f"{trial.name}\t{status.st_size}\t{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:32]
-
-
-def _read(file: Path) -> dict[str, float]:
-    """Returns the scores in a memory; a line that was cut off counts for nothing."""
-    if not file.exists():
-        return {}
-    known = {}
-    for line in file.read_text(encoding="utf-8").split("\n")[:-1]:
-        name, tab, score = line.rpartition("\t")
-        if tab:
-            known[name] = float(score)
-    return known
+        lines.append(f"{trial.name}\t{status.st_size}\t{status.st_mtime_ns}")
+    return "\n".join(lines)
