@@ -1,13 +1,13 @@
-"""Writes the README's tables from the committed results, so that no figure is typed by hand.
+"""Writes the tables of the documents from the committed results, so that no figure is typed by hand.
 
-    python benchmarks/report.py            # rewrite the tables
-    python benchmarks/report.py --check    # exit 1 where README and results differ
+    python benchmarks/report.py            # rewrite the tables of README.md and benchmarks/results/README.md
+    python benchmarks/report.py --check    # exit 1 where they and the results differ
     python benchmarks/report.py --html out/report.html --scores before.tsv --scores after.tsv --protocol LIST
 
 A table stands between ``<!-- results: NAME -->`` and ``<!-- end -->`` and shows
 ``benchmarks/results/NAME.json``; the file's kind decides how.
 
---html leaves the README alone and draws the results, or those of --results, as one page that works offline.
+--html leaves the documents alone and draws the results, or those of --results, as one page that works offline.
 With --scores it also draws DET curves, and which decisions each score file flips against the first.
 """
 
@@ -27,6 +27,7 @@ from benchmarks.score_charts import System
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
+DOCUMENTS = ("README.md", "benchmarks/results/README.md")
 TABLE = re.compile(r"<!-- results: (?P<name>[\w-]+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
@@ -38,7 +39,7 @@ def read_results(name: str) -> Row:
     """
     path = RESULTS / f"{name}.json"
     if not path.is_file():
-        raise UserError(f"README.md shows results that do not exist: {path.relative_to(REPOSITORY)}")
+        raise UserError(f"a table shows results that do not exist: {path.relative_to(REPOSITORY)}")
     document = json.loads(path.read_text(encoding="utf-8"))
     if document["kind"] not in RENDERERS:
         raise UserError(f"{path.name}: no table is known for results of kind {document['kind']!r}")
@@ -61,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
         prog="report.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("--check", action="store_true", help="change nothing; exit 1 where a table is old")
-    p.add_argument("--html", type=Path, metavar="FILE", help="write the page instead of the README")
+    p.add_argument("--html", type=Path, metavar="FILE", help="write the page instead of the documents")
     p.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="results to draw")
     p.add_argument(
         "--scores", action="append", default=[], metavar="[NAME=]FILE", help="score file; may be repeated"
@@ -86,21 +87,23 @@ def systems_of(args: argparse.Namespace) -> list[System]:
     return systems
 
 
-def rewrite_readme(check: bool) -> None:
-    """Puts the results' tables into the README, or only compares.
+def rewrite_tables(check: bool) -> None:
+    """Puts the results' tables into the documents, or only compares.
 
     Raises:
         CheckFailed: ``check`` is set and they differ.
     """
-    readme = REPOSITORY / "README.md"
-    before = readme.read_text(encoding="utf-8")
-    after = render(before)
-    if check and before != after:
-        raise CheckFailed("README.md's tables are not those of the results; run python benchmarks/report.py")
-    if before != after:
-        partial = readme.with_name(".README.md.partial")
-        partial.write_text(after, encoding="utf-8")
-        partial.replace(readme)
+    texts = {name: (REPOSITORY / name).read_text(encoding="utf-8") for name in DOCUMENTS}
+    new = {name: after for name, before in texts.items() if (after := render(before)) != before}
+    if check and new:
+        raise CheckFailed(
+            f"the tables of {' and '.join(new)} are not those of the results; run python benchmarks/report.py"
+        )
+    for name, text in new.items():
+        document = REPOSITORY / name
+        partial = document.with_name(f".{document.name}.partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(document)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -111,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.html:
         write_page(args.html, page(read_documents(args.results), systems_of(args), RENDERERS), args.force)
     else:
-        rewrite_readme(args.check)
+        rewrite_tables(args.check)
     return EXIT_DONE
 
 

@@ -1,4 +1,4 @@
-"""The README's tables are those of the committed results."""
+"""The tables of the documents are those of the committed results."""
 
 from __future__ import annotations
 
@@ -24,21 +24,33 @@ from benchmarks.result_tables import RENDERERS
 from benchmarks.score_charts import System, det_chart, movement_chart
 
 
-def test_the_readme_agrees_with_the_results() -> None:
+def test_the_documents_agree_with_the_results() -> None:
     assert report.main(["--check"]) == 0
+
+
+def test_every_result_stands_in_a_document() -> None:
+    text = "".join((report.REPOSITORY / name).read_text(encoding="utf-8") for name in report.DOCUMENTS)
+    shown = set(re.findall(r"<!-- results: ([\w-]+) -->", text))
+    kinds = {path.stem: json.loads(path.read_text())["kind"] for path in report.RESULTS.glob("*.json")}
+    # What has no table is drawn on the page alone.
+    assert {name for name, kind in kinds.items() if kind in RENDERERS} == shown
 
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(report, "REPOSITORY", tmp_path)
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    for name in report.DOCUMENTS:
+        (tmp_path / name).write_text("No table.\n")
     return tmp_path
 
 
-def test_an_edited_table_is_found_and_mended(repository: Path) -> None:
+@pytest.mark.parametrize("name", report.DOCUMENTS)
+def test_an_edited_table_is_found_and_mended(repository: Path, name: str) -> None:
     mark = "<!-- results: latency-aasist-l-onnx -->\n"
-    readme = repository / "README.md"
+    readme = repository / name
     readme.write_text(f"Before.\n{mark}| by hand | 1 ms |\n<!-- end -->\nAfter.\n")
-    with pytest.raises(CheckFailed, match=r"report\.py"):
+    with pytest.raises(CheckFailed, match=rf"of {re.escape(name)} are not.*report\.py"):
         report.main(["--check"])
     assert "by hand" in readme.read_text()
     assert report.main([]) == 0

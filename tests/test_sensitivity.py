@@ -98,7 +98,7 @@ def test_a_layer_in_float_is_exact_and_all_of_them_are_the_float_file(
     bench, coarse_bench = Bench(calibrated, model, material), Bench(coarse, model, material)
     names = tuple(sensitivity.names_of(model))
     none, every = coarse_bench.measure(()), coarse_bench.measure(names)
-    # Its weights are still integers, which loses little: see the table of w8 in the README.
+    # Its weights are still integers, which loses little: see w8 in benchmarks/results/README.md.
     assert every.rms < 0.3 * none.rms
     assert every.time > none.time
     # What is in float does not feel the steps.
