@@ -62,6 +62,7 @@ COMMANDS = {
         "benchmarks.bench", "measure one model from end to end: which file to ship where, and why"
     ),
     "peers": Command("benchmarks.peers", "time model files beside other runtimes, with the parity of each"),
+    "training-step": Command("benchmarks.training_step", "measure how long a step of training takes"),
     "throughput": Command("benchmarks.throughput", "measure how fast a corpus is scored on every core"),
     "streaming": Command("benchmarks.streaming", "measure what halves save in a stream, and what they lose"),
     "gpu": Command("benchmarks.gpu", "time a model on a GPU, batch 1 to 256"),

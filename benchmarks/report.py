@@ -7,8 +7,8 @@
 A table stands between ``<!-- results: NAME -->`` and ``<!-- end -->`` and shows
 ``benchmarks/results/NAME.json``; the file's kind decides how.
 
---html leaves the documents alone and draws the results, or those of --results, as one page that works offline.
-With --scores it also draws DET curves, and which decisions each score file flips against the first.
+--html leaves the documents alone and draws the results, or those of --results, as one page that works
+offline. With --scores it also draws DET curves, and which decisions each score file flips against the first.
 """
 
 from __future__ import annotations

@@ -106,6 +106,23 @@ def throughput(document: Row) -> str:
     return _table(header, rows) + f"\n\n{corpus}. {_conditions(document)}"
 
 
+def training_step(document: Row) -> str:
+    """Renders ``benchmarks/training_step.py``."""
+    rows = [
+        [
+            row["recipe"],
+            f"{row['crops']} of {row['crop_s']:g} s",
+            f"{row['batch_ms']:.0f} ms",
+            f"{row['step_ms']:.0f} ms",
+            "{estimate:.0%} ({low:.0%} to {high:.0%})".format(**row["batch_share"]),
+            f"{row['steps'] * (row['batch_ms'] + row['step_ms']) / 3.6e6:.1f} h",
+        ]
+        for row in document["rows"]
+    ]
+    header = ["recipe", "crops", "making a batch", "learning from it", "ratio", "all of its steps, one core"]
+    return _table(header, rows) + f"\n\nProcessor time. {_conditions(document)}"
+
+
 def scan_limit(document: Row) -> str:
     """Renders ``benchmarks/scan_limit.py``: each form's multiple of the C kernel's time, by shape."""
     shapes = list(dict.fromkeys(tuple(row["shape"]) for row in document["rows"]))
@@ -336,6 +353,7 @@ RENDERERS: dict[str, Callable[[Row], str]] = {
     "peers": peers,
     "bench": latency,
     "throughput": throughput,
+    "training-step": training_step,
     "processors": processors,
     "scan-limit": scan_limit,
     "bimamba-block": bimamba_block,
