@@ -1,0 +1,180 @@
+"""A run learns, goes on to the same weights after a stop, and tells in its card what it was."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from antispoof.checkpoint import load_model, read_checkpoint
+from antispoof.errors import UserError
+from tests.fit.small_recipe import RECIPE, SMALL, changed, write_recipe
+from train import card, fit, session
+from train.losses import cross_entropy
+from train.optimiser import learning_rate
+from train.recipe import LossRecipe, OptimiserRecipe
+from train.states import saved_states
+
+pytestmark = pytest.mark.usefixtures("threads_as_before")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return write_recipe(tmp_path, RECIPE)
+
+
+def arguments(config: Path, corpus: Path, out: Path, *more: str) -> list[str]:
+    return ["--config", str(config), "--audio", str(corpus), "--out", str(out), *more]
+
+
+def test_the_rate_warms_up_and_falls_to_nearly_nothing() -> None:
+    recipe = OptimiserRecipe(learning_rate=1.0, warmup_share=0.1)
+    rates = [learning_rate(step, 100, recipe) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == pytest.approx(1.0)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert 0 < rates[-1] < 0.01
+
+
+def test_class_weights_decide_which_mistake_costs() -> None:
+    logits = torch.tensor([[2.0, 0.0], [2.0, 0.0]])  # both called spoofs
+    labels = torch.tensor([0, 1])
+    even = cross_entropy(logits, labels, LossRecipe())
+    assert cross_entropy(logits, labels, LossRecipe(class_weights=(1.0, 9.0))) > even
+    assert cross_entropy(logits, labels, LossRecipe(class_weights=(9.0, 1.0))) < even
+
+
+@pytest.fixture(scope="module")
+def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run that nothing stopped."""
+    folder = tmp_path_factory.mktemp("run")
+    assert fit.main(arguments(write_recipe(folder, RECIPE), corpus, folder / "out")) == 0
+    return folder / "out"
+
+
+def test_a_run_leaves_what_it_promises(finished: Path) -> None:
+    assert load_model(finished / "best.safetensors").clip_samples == SMALL["clip_samples"]
+    rows = (finished / "metrics.tsv").read_text().splitlines()
+    assert [row.split("\t")[0] for row in rows] == ["step", "5", "10", "14"]
+    assert [path.name for path in saved_states(finished)] == [f"state-{n:08d}.pt" for n in (6, 8, 10, 12, 14)]
+    data = json.loads((finished / "run.json").read_text())["data"]
+    assert sum(row["recordings"] for row in data) == 17
+
+
+def test_training_learns(corpus: Path, tmp_path: Path) -> None:
+    schedule = {**RECIPE["schedule"], "validate_every": 20}
+    config = write_recipe(tmp_path, {**RECIPE, "augment": {"gain_db": [-6, 6]}, "schedule": schedule})
+    assert fit.main(arguments(config, corpus, tmp_path / "out", "--steps", "60")) == 0
+    first, _, last = np.loadtxt(tmp_path / "out/metrics.tsv", skiprows=1)
+    assert last[1] < 0.5 * first[1]  # the loss, which fell to 0.08 to 0.14 of its start over three settings
+    assert last[2] == 0.0  # the dev EER of clips that differ as plainly as these
+
+
+def stop_after(steps: int) -> object:
+    """Returns a progress bar under which the run is interrupted before step number ``steps``."""
+
+    def watch(numbers: Sequence[int], done: int) -> Iterator[int]:
+        for number in numbers:
+            if number == steps:
+                raise KeyboardInterrupt
+            yield number
+
+    return watch
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(
+    finished: Path, corpus: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "progress", stop_after(11))  # past a validation, between two states
+        with pytest.raises(KeyboardInterrupt):
+            fit.main(arguments(config, corpus, out))
+    (out / "state-00000012.partial").write_bytes(b"cut short")
+    assert fit.main(arguments(config, corpus, out, "--resume")) == 0
+    assert (out / "metrics.tsv").read_bytes() == (finished / "metrics.tsv").read_bytes()
+    for name in ("best.safetensors", "final.safetensors"):
+        one, other = read_checkpoint(out / name), read_checkpoint(finished / name)
+        assert one.metadata == other.metadata
+        assert all(torch.equal(one.tensors[key], value) for key, value in other.tensors.items())
+
+
+def test_another_recipe_cannot_resume(finished: Path, corpus: Path, config: Path) -> None:
+    for more, key in ((["--steps", "15"], "recipe.schedule.steps"), (["--threads", "2"], "threads")):
+        with pytest.raises(UserError, match=f"other {key}"):
+            fit.main(arguments(config, corpus, finished, "--resume", *more))
+
+
+def test_other_recordings_cannot_resume(finished: Path, corpus: Path, config: Path, tmp_path: Path) -> None:
+    fewer = tmp_path / "fewer.tsv"
+    lines = (corpus / "manifest.tsv").read_text().splitlines(keepends=True)
+    fewer.write_text("".join(line for line in lines if not line.startswith("train-spoof-0")))
+    with pytest.raises(UserError, match="other recordings"):
+        fit.main(arguments(config, corpus, finished, "--resume", "--protocol", str(fewer)))
+
+
+def test_runs_are_not_overwritten(finished: Path, corpus: Path, config: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds a run already"):
+        fit.main(arguments(config, corpus, finished))
+    with pytest.raises(UserError, match="give one of them"):
+        fit.main(arguments(config, corpus, finished, "--resume", "--force"))
+    with pytest.raises(UserError, match="no state to resume from"):
+        fit.main(arguments(config, corpus, tmp_path / "new", "--resume"))
+
+
+def test_crops_longer_than_the_clip_are_refused(corpus: Path, tmp_path: Path) -> None:
+    config = write_recipe(tmp_path, changed("data", "crop_samples", 16_000))
+    with pytest.raises(UserError, match="crop_samples is 16000, but a clip of aasist-l has 12000"):
+        fit.main(arguments(config, corpus, tmp_path / "out"))
+
+
+def test_training_goes_on_from_given_weights(finished: Path, corpus: Path, tmp_path: Path) -> None:
+    model = {"name": "aasist-l", "overrides": SMALL, "initial_weights": str(finished / "final.safetensors")}
+    recipe = {**changed("optimiser", "learning_rate", 1e-8), "model": model}
+    out = tmp_path / "out"
+    assert fit.main(arguments(write_recipe(tmp_path, recipe), corpus, out, "--steps", "1")) == 0
+    given, trained = (load_model(path / "final.safetensors") for path in (finished, out))
+    change = max(
+        float((a - b).detach().abs().max())
+        for a, b in zip(given.parameters(), trained.parameters(), strict=True)
+    )
+    assert change < 1e-6  # one step of 1e-8
+
+
+def test_the_card_tells_what_was_trained_and_measured(finished: Path, corpus: Path, tmp_path: Path) -> None:
+    out, notes = tmp_path / "small.safetensors", tmp_path / "notes.md"
+    notes.write_text("Bad at everything.\n")
+    argv = [str(finished), "--audio", str(corpus), "--out", str(out), "--licence", "CC0-1.0"]
+    argv += ["--notes", str(notes)]
+    assert card.main(argv) == 0
+    text = out.with_suffix(".md").read_text()
+    for expected in (
+        "# aasist-l",
+        "Bad at everything.",
+        "CC0-1.0",
+        "8 bonafide",
+        "| test | as recorded | 4 | 4 |",
+        card.CHOSEN,
+    ):
+        assert expected in text
+    assert "From random weights" in text
+    second = shutil.copytree(finished, tmp_path / "second")
+    facts = json.loads((second / "run.json").read_text())
+    facts["recipe"]["model"]["initial_weights"] = "/home/me/first/final.safetensors"
+    (second / "run.json").write_text(json.dumps(facts))
+    last = [str(second), *argv[1:4], str(tmp_path / "last.safetensors"), *argv[5:], "--weights", "final"]
+    assert card.main(last) == 0
+    text = (tmp_path / "last.md").read_text()
+    assert card.CHOSEN not in text
+    assert "From first/final.safetensors" in text
+    assert "/home" not in text
+    assert read_checkpoint(out).metadata["licence"] == "CC0-1.0"
+    with pytest.raises(UserError, match="--force replaces it"):
+        card.main(argv)
+    with pytest.raises(UserError, match="cannot read"):
+        card.main([str(tmp_path), *argv[1:], "--force"])

@@ -1,0 +1,135 @@
+"""What is trained on: which recordings, how often, and what is done to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from antispoof.errors import UserError
+from tests.fit.recordings import voice
+from tests.fit.small_recipe import REPOSITORY
+from train.augment import Augmentation, random_crop, rms
+from train.dataset import Batches, Row, draw_probabilities, may_train, read_rows, training_rows
+from train.evaluation import CONDITIONS, degrade
+from train.recipe import AugmentRecipe, DataRecipe, read_recipe
+
+pytestmark = pytest.mark.usefixtures("threads_as_before")
+
+
+@pytest.mark.parametrize(
+    ("label", "path", "licence", "allowed"),
+    [
+        ("spoof", "free/a.flac", "MIT", True),
+        ("spoof", "free/a.flac", "CC BY-SA 4.0 (some voices)", False),
+        ("spoof", "demo/a.flac", "MIT", False),
+        ("spoof", "free/a.flac", "none stated; source LJSpeech public domain", False),
+        ("spoof", "free/a.flac", "repo CC BY-NC-ND 4.0; synthetic", False),
+        ("bonafide", "demo/a.flac", "none stated; source LJSpeech public domain", True),
+        ("bonafide", "demo/a.flac", "repo CC BY-NC-ND 4.0; VCTK CC BY 4.0", True),
+        ("bonafide", "free/a.flac", "none stated", False),
+        ("bonafide", "demo/a.flac", "repo MIT", False),
+    ],
+)
+def test_the_bundled_recipe_trains_on_what_may_be_given_away(
+    label: str, path: str, licence: str, allowed: bool
+) -> None:
+    recipe = read_recipe(REPOSITORY / "train/configs/aasist-l.yaml")
+    assert may_train(Row(path, label, "train", licence=licence), recipe.data) == allowed
+
+
+def test_only_the_train_split_is_trained_on(corpus: Path) -> None:
+    speech, noise, _ = training_rows(
+        read_rows(corpus / "manifest.tsv"), DataRecipe(noise_folders=("noise/",))
+    )
+    assert {row.split for row in speech} == {"train"}
+    assert len(speech) == 16
+    assert [row.path for row in noise] == ["noise/hum.flac"]
+
+
+def test_a_class_without_recordings_is_refused() -> None:
+    rows = [Row("a", "spoof", "train"), Row("b", "bonafide", "dev")]
+    with pytest.raises(UserError, match="no bonafide recording of the train split"):
+        training_rows(rows, DataRecipe())
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("path\tlabel\na\tspoof\n", "lacks the column 'split'"),
+        ("path\tlabel\tsplit\na\tspoof\n", "2 columns where the header has 3"),
+        ("path\tlabel\tsplit\na\tfake\ttrain\n", "the label 'fake'"),
+    ],
+)
+def test_broken_lists_are_refused(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "list.tsv"
+    path.write_text(text)
+    with pytest.raises(UserError, match=complaint):
+        read_rows(path)
+
+
+def test_data_sets_count_by_the_root_of_their_size() -> None:
+    rows = [Row(str(i), "spoof", "train", "large") for i in range(9)] + [Row("x", "spoof", "train", "small")]
+    chances = draw_probabilities(rows, {})
+    assert chances[:9].sum() / chances[9] == pytest.approx(3)
+    assert draw_probabilities(rows, {"small": 3.0})[9] == pytest.approx(0.5)
+    assert draw_probabilities(rows, {"s*": 3.0})[9] == pytest.approx(0.5)
+    assert draw_probabilities(rows, {"s*": 7.0, "small": 3.0, "*": 1.0})[9] == pytest.approx(0.5)
+
+
+@pytest.fixture
+def batches() -> Batches:
+    return make_batches(seed=1)
+
+
+def make_batches(seed: int) -> Batches:
+    generator = np.random.default_rng(0)
+    rows = [Row(str(i), label, "train") for i in range(3) for label in ("spoof", "bonafide")]
+    # The sign of a clip's mean tells its class.
+    clips = [
+        generator.integers(1, 9_000, 9_000).astype(np.int16) * (1 if row.label == "bonafide" else -1)
+        for row in rows
+    ]
+    recipe = DataRecipe(crop_samples=4_000)
+    return Batches(rows, clips, recipe, Augmentation(AugmentRecipe(gain_db=(-9, 9)), []), seed)
+
+
+def test_a_batch_depends_on_seed_and_step_alone(batches: Batches) -> None:
+    first = batches.batch(7, 6)[0]
+    batches.batch(3, 6)
+    assert torch.equal(batches.batch(7, 6)[0], first)
+    assert not torch.equal(batches.batch(8, 6)[0], first)
+    assert not torch.equal(make_batches(seed=2).batch(7, 6)[0], first)
+
+
+def test_batches_hold_both_classes_with_the_right_labels(batches: Batches) -> None:
+    waveforms, labels, _ = batches.batch(0, 6)
+    assert labels.sum() == 3
+    assert torch.equal(waveforms.mean(dim=1) > 0, labels == 1)
+
+
+def test_short_clips_repeat_and_long_ones_are_cut() -> None:
+    generator = np.random.default_rng(0)
+    assert random_crop(np.arange(3), 7, generator).tolist() == [0, 1, 2, 0, 1, 2, 0]
+    crop = random_crop(np.arange(100), 10, generator)
+    assert np.all(np.diff(crop) == 1)
+
+
+def test_crops_avoid_pauses() -> None:
+    clip = np.concatenate([np.zeros(8_000), np.full(8_000, 100)]).astype(np.int16)
+    generator = np.random.default_rng(0)
+    heard = sum(rms(random_crop(clip, 1_000, generator)) > 0 for _ in range(100))
+    assert heard > 90  # about half by chance, 1 - 0.5 ** 4 with four tries
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_degraded_clips_are_what_they_say(condition: str) -> None:
+    speech = np.rint(voice(np.random.default_rng(1), 0.5, False) * 32_767).astype(np.int16)
+    clip = np.pad(speech, 3_000)  # with silence to cut away
+    ways = [changed for [changed] in degrade([clip], condition)]
+    assert all(changed.dtype == np.int16 for changed in ways)
+    assert [np.array_equal(changed, clip) for changed in ways] == [condition == "as recorded"] * len(ways)
+    again = [changed for [changed] in degrade([clip], condition)]
+    assert all(map(np.array_equal, ways, again))
