@@ -7,8 +7,9 @@
 Trains on the rows of the list marked ``train`` and validates on those marked ``dev``; the list is
 DIR/manifest.tsv unless --protocol names another. RUN then holds run.json (what was trained on what),
 metrics.tsv, curves.png, the last five states, best.safetensors (lowest dev EER) and final.safetensors. A run
-that was stopped, even by force, goes on with --resume to the same weights, bit for bit. Processes that
-torchrun starts share each batch of the recipe.
+that was stopped, even by force, goes on with --resume to the same weights, bit for bit, and so the same
+command may be given again and again until it is done. Processes that torchrun starts share each batch of the
+recipe.
 """
 
 from __future__ import annotations

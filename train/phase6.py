@@ -30,7 +30,7 @@ from train.clean import clean
 from train.curves import draw_conditions
 from train.dataset import CLASSES, decode, read_rows
 from train.evaluation import CLEAN, Figure, measure
-from train.states import saved_states, write_text
+from train.states import write_text
 
 COMPRESSED = ("MP3, 64 kbit/s", "AAC, 32 kbit/s", "Opus, 16 kbit/s")
 
@@ -93,10 +93,7 @@ def _fit_flags(args: argparse.Namespace, cleaned: Path, out: Path) -> list[str]:
     flags += ["--start", args.phase5, "--threads", args.threads, "--workers", args.workers]
     flags += ["--device", args.device]
     flags += ["--steps", args.steps] if args.steps is not None else []
-    if args.resume and saved_states(out):
-        flags.append("--resume")
-    elif args.resume or args.force:  # a run that stopped before its first state starts anew
-        flags.append("--force")
+    flags += [flag for flag, given in (("--resume", args.resume), ("--force", args.force)) if given]
     return list(map(str, flags))
 
 

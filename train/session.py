@@ -34,7 +34,8 @@ from train.recipe import Recipe, read_recipe, replace_schedule
 from train.scoring import validation_eer
 from train.states import saved_states, write_text
 
-OUTPUTS = ("run.json", "metrics.tsv", "curves.png", "best.safetensors", "final.safetensors")
+FINAL = "final.safetensors"
+OUTPUTS = ("run.json", "metrics.tsv", "curves.png", "best.safetensors", FINAL)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +52,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--start", type=Path, help="checkpoint to go on from, its network instead of the recipe's"
     )
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, if there is one")
     parser.add_argument("--force", action="store_true", help="drop the run in --out and start anew")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--seed", type=int, help="instead of the recipe's")
@@ -110,6 +111,8 @@ def _prepare(folder: Path, resume: bool, force: bool) -> None:
     old = [*saved_states(folder), *(folder / name for name in OUTPUTS if (folder / name).exists())]
     if old and not (resume or force):
         raise UserError(f"{folder} holds a run already: --resume goes on with it, --force drops it")
+    if resume and not saved_states(folder) and (folder / FINAL).exists():
+        raise UserError(f"{folder} holds a finished run and no state to resume from: --force drops it")
     if force:
         for path in old:
             path.unlink()
@@ -219,7 +222,7 @@ def carry_out(
         ranks=ranks,
         report=journal.add,
     )
-    if args.resume:
+    if args.resume and saved_states(args.out):
         training.resume()
     if ranks.first:
         facts = {**_facts(recipe, args, material.rows), **method}

@@ -38,7 +38,7 @@ def newest_state(folder: Path, identity: dict[str, Any], device: torch.device) -
     """
     states = saved_states(folder)
     if not states:
-        raise UserError(f"{folder} holds no state to resume from; start without --resume")
+        raise UserError(f"{folder} holds no state to resume from")
     state: dict[str, Any] = torch.load(states[-1], weights_only=True, map_location=device)
     saved = {**state["identity"], "recipe": _in_full(state["identity"]["recipe"])}
     if saved != identity:

@@ -104,6 +104,21 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
         assert all(torch.equal(one.tensors[key], value) for key, value in other.tensors.items())
 
 
+def test_a_run_that_saved_no_state_yet_begins_again(
+    finished: Path, corpus: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "progress", stop_after(1))
+        with pytest.raises(KeyboardInterrupt):
+            fit.main(arguments(config, corpus, out, "--resume"))
+    assert (out / "run.json").exists()
+    assert not saved_states(out)
+    assert fit.main(arguments(config, corpus, out, "--resume")) == 0
+    for name in ("metrics.tsv", "final.safetensors"):
+        assert (out / name).read_bytes() == (finished / name).read_bytes()
+
+
 def test_another_recipe_cannot_resume(finished: Path, corpus: Path, config: Path) -> None:
     for more, key in ((["--steps", "15"], "recipe.schedule.steps"), (["--threads", "2"], "threads")):
         with pytest.raises(UserError, match=f"other {key}"):
@@ -123,8 +138,11 @@ def test_runs_are_not_overwritten(finished: Path, corpus: Path, config: Path, tm
         fit.main(arguments(config, corpus, finished))
     with pytest.raises(UserError, match="give one of them"):
         fit.main(arguments(config, corpus, finished, "--resume", "--force"))
+    stateless = tmp_path / "stateless"
+    stateless.mkdir()
+    shutil.copy(finished / "final.safetensors", stateless)
     with pytest.raises(UserError, match="no state to resume from"):
-        fit.main(arguments(config, corpus, tmp_path / "new", "--resume"))
+        fit.main(arguments(config, corpus, stateless, "--resume"))
 
 
 def test_crops_longer_than_the_clip_are_refused(corpus: Path, tmp_path: Path) -> None:
