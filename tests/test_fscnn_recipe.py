@@ -1,0 +1,131 @@
+"""The whole way from recordings to the default detector: what each step reads is made, and all of it runs."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+
+from antispoof.audio import SAMPLE_RATE
+from antispoof.channel import band_limit
+from antispoof.checkpoint import load_model, save_checkpoint
+from antispoof.models import create_model
+from antispoof.speechlike import speech_like
+from train.dataset import read_rows
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+MAKE = ["make", "-f", "train/fscnn.mk", f"PYTHON={sys.executable}"]
+TARGETS = ["all", "copies/neural-crossed/manifest.tsv", "excerpts/manifest.tsv", "taught-1/final.safetensors"]
+
+
+def make(*words: str) -> subprocess.CompletedProcess[str]:
+    """Runs make with the rules from the repository's root."""
+    return subprocess.run([*MAKE, *words], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+
+
+class Parsed(Exception):
+    """Carries what a command understood, instead of its being run."""
+
+
+def parsed(script: str, flags: list[str], monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
+    """Returns what a command of the project understands of flags."""
+    parse = argparse.ArgumentParser.parse_args
+
+    def stop(parser: argparse.ArgumentParser, argv: list[str]) -> None:
+        raise Parsed(parse(parser, argv))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+        with pytest.raises(Parsed) as caught:
+            import_module(script.removesuffix(".py").replace("/", ".")).main(flags)
+    args: argparse.Namespace = caught.value.args[0]
+    return args
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("beside", [(), ("LYRA=graphs", "FARGAN=fargan.sh")], ids=["alone", "more copies"])
+def test_every_step_is_a_command_that_reads_what_earlier_ones_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, beside: tuple[str, ...]
+) -> None:
+    out = tmp_path / "out"
+    wanted = target if target == "all" else f"{out}/{target}"
+    done = make("-n", "AUDIO=audio", "AASIST_L=teacher.pth", f"OUT={out}", *beside, wanted)
+    assert done.returncode == 0, done.stderr
+    commands = [shlex.split(line) for line in done.stdout.replace("\\\n", " ").splitlines()]
+    assert commands
+    made: set[Path] = set()
+    for _, script, *flags in commands:
+        args = parsed(script, flags, monkeypatch)
+        assert (REPOSITORY / args.config).is_file()
+        reads = [Path(word) for word in flags if word.startswith(str(out)) and Path(word) != args.out]
+        for path in reads:
+            # Opinions of teachers are kept by whichever run asks first.
+            assert path.name == "opinions" or made & {path, path.parent, *path.parents}, (script, path)
+        made |= {args.out, args.out.with_suffix(".half.safetensors")}
+
+
+def test_copies_of_others_are_made_where_these_are_given_and_then_learnt_from() -> None:
+    words = ["-n", "AUDIO=audio", "AASIST_L=teacher.pth", "OUT=out", "SEEDS=0"]
+    for beside in ([], ["LYRA=graphs"], ["FARGAN=fargan.sh"], ["LYRA=graphs", "FARGAN=fargan.sh"]):
+        last = make(*words, *beside).stdout.replace("\\\n", " ").splitlines()[-1]
+        heard = {word.rpartition("/")[2] for word in last.split() if word.startswith("out/copies/")}
+        given = {word.partition("=")[0].lower() for word in beside}
+        assert heard & {"lyra", "lyra-crossed", "fargan"} == given | (
+            {"lyra-crossed"} if "lyra" in given else set()
+        )
+
+
+@pytest.mark.parametrize("words", [(), ("AUDIO=a b", "AASIST_L=c", "OUT=d")])
+def test_what_is_missing_is_said(words: tuple[str, ...]) -> None:
+    done = make("-n", *words)
+    assert done.returncode != 0
+    assert "say AUDIO=DIR" in done.stderr
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    lines = ["path\tlabel\tsplit\tdataset\tlicence"]
+    for seed in range(16):
+        split, label = ("train", "dev")[seed // 12], ("bonafide", "spoof")[seed % 2]
+        place, dataset = (
+            ("asvspoof/train", "free")[seed // 6 % 2],
+            ("ASVspoof2019-LA-train", "page")[seed // 6 % 2],
+        )
+        wave = speech_like(seed, 40_000)
+        wave = band_limit(wave, high_hz=3_000) if label == "spoof" else wave
+        lines.append(f"{place}/{seed}.wav\t{label}\t{split}\t{dataset}\tCC0")
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / place / f"{seed}.wav", wave, SAMPLE_RATE)
+    for kind in ("noise", "rir"):
+        (folder / "free" / kind).mkdir()
+        soundfile.write(folder / "free" / kind / "1.wav", speech_like(99, 8_000), SAMPLE_RATE)
+        lines.append(f"free/{kind}/1.wav\tnoise\ttrain\t{kind}\tCC0")
+    (folder / "manifest.tsv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.mark.slow
+def test_all_of_it_runs_and_is_not_done_twice(tmp_path: Path, corpus: Path) -> None:
+    teacher, out = tmp_path / "teacher.safetensors", tmp_path / "out"
+    torch.manual_seed(0)
+    save_checkpoint(create_model("aasist-l"), teacher)
+    words = [f"AUDIO={corpus}", f"AASIST_L={teacher}", f"OUT={out}", "STEPS=2", "VOCODER_STEPS=2", "SEEDS=0"]
+    done = make("-j2", *words)
+    assert done.returncode == 0, done.stderr[-2_000:]
+    model, start = (load_model(out / f"{name}-0" / "final.safetensors") for name in ("fscnn", "pairs"))
+    assert any(
+        not torch.equal(one, two) for one, two in zip(model.parameters(), start.parameters(), strict=True)
+    )
+    ways = {row.attack for row in read_rows(out / "copies" / "neural" / "manifest.tsv")}
+    assert any("autoencoder.half" in way for way in ways)
+    again = make(*words)
+    assert again.returncode == 0
+    assert "train/" not in again.stdout

@@ -1,0 +1,109 @@
+# The default detector, from recordings to three seeds of it: vocoders, copies of speech, networks by labels, the
+# networks that teach, the detector. Hours: some five of two cores. Stopped anywhere, it goes on there.
+#
+#   make -f train/fscnn.mk -j2 AUDIO=DIR AASIST_L=AASIST-L.pth OUT=DIR     (-n prints the commands)
+#
+# LYRA=DIR, the folder of Lyra V2's graphs (train/lyra.py), and FARGAN=PROGRAM (train/vocoder_program.py) add the
+# copies that these make; the bundled weights had both. Why each step is there: the recipes in train/configs/.
+
+PYTHON ?= .venv/bin/python
+DEVICE ?= cpu
+SEEDS ?= 0 1 2
+# Instead of the recipes' own, to see all of it run in minutes.
+STEPS ?=
+VOCODER_STEPS ?=
+
+ifneq ($(words $(AUDIO)) $(words $(AASIST_L)) $(words $(OUT)),1 1 1)
+$(error say AUDIO=DIR, AASIST_L=FILE and OUT=DIR, without spaces in them)
+endif
+
+RECIPES := train/configs
+COMMON := --audio $(AUDIO) --config
+TRAIN := --resume --device $(DEVICE) $(STEPS:%=--steps %)
+VOCODERS := transposed transposed.half transposed-longer transposed-longer.half istft istft.half \
+	autoencoder autoencoder.half
+VOCODER_FILES := $(VOCODERS:%=$(OUT)/vocoders/%.safetensors)
+# What is said of the last copies, --seed, keeps those of one recording and network apart.
+BY_VOCODERS := $(VOCODER_FILES:%=--vocoder %) --neural-share 1
+BY_LYRA := --vocoder $(LYRA) --neural-share 1 --codec-share 0.1
+COPIES := rule-based joined neural neural-crossed $(if $(FARGAN),fargan)
+MORE_COPIES := $(COPIES) $(if $(LYRA),lyra lyra-crossed)
+lists = $(1:%=$(OUT)/copies/%/manifest.tsv)
+more = $(1:%=--more $(OUT)/copies/%)
+EXCERPTS := $(OUT)/excerpts/manifest.tsv
+OPINIONS := $(OUT)/opinions
+# The student's own start also teaches it.
+PAIRS := $(OUT)/pairs-0/final.safetensors
+TEACHERS := $(PAIRS) $(OUT)/taught-0/final.safetensors $(OUT)/taught-1/final.safetensors \
+	$(OUT)/asvspoof-0/best.safetensors
+
+.PHONY: all
+.SECONDARY:
+all: $(SEEDS:%=$(OUT)/fscnn-%/final.safetensors)
+
+vocoder = $(PYTHON) train/neural_vocoder.py $(COMMON) $(RECIPES)/fscnn.yaml --force --out $@ \
+	--steps $(or $(VOCODER_STEPS),$(1))
+
+$(OUT)/vocoders/transposed.safetensors:
+	$(call vocoder,1400) --kind transposed
+
+$(OUT)/vocoders/transposed-longer.safetensors: $(OUT)/vocoders/transposed.safetensors
+	$(call vocoder,1600) --kind transposed --start $<
+
+$(OUT)/vocoders/istft.safetensors:
+	$(call vocoder,1200) --kind istft
+
+$(OUT)/vocoders/autoencoder.safetensors:
+	$(call vocoder,1600) --kind autoencoder
+
+# Written beside the weights that they are half of the way to.
+$(OUT)/vocoders/%.half.safetensors: $(OUT)/vocoders/%.safetensors ;
+
+copy = $(PYTHON) train/vocode.py $(COMMON) $(RECIPES)/fscnn.yaml --resume --out $(@D)
+
+$(OUT)/copies/rule-based/manifest.tsv:
+	$(copy) --copies 4
+
+$(OUT)/copies/joined/manifest.tsv:
+	$(copy) --copies 2 --way spectral-filtering --way unit-concatenation --seed 1
+
+$(OUT)/copies/neural/manifest.tsv: $(VOCODER_FILES)
+	$(copy) --copies 6 $(BY_VOCODERS) --seed 2
+
+$(OUT)/copies/neural-crossed/manifest.tsv: $(VOCODER_FILES)
+	$(copy) --copies 4 $(BY_VOCODERS) --cross-share 1 --seed 3
+
+$(OUT)/copies/fargan/manifest.tsv:
+	$(copy) --copies 4 --program "fargan=$(FARGAN)" --neural-share 1 --seed 4
+
+$(OUT)/copies/lyra/manifest.tsv:
+	$(copy) --copies 5 $(BY_LYRA)
+
+$(OUT)/copies/lyra-crossed/manifest.tsv:
+	$(copy) --copies 3 $(BY_LYRA) --cross-share 1 --seed 1
+
+$(OUT)/labels-%/final.safetensors: $(call lists,$(COPIES))
+	$(PYTHON) train/fit.py $(COMMON) $(RECIPES)/fscnn.yaml $(call more,$(COPIES)) $(TRAIN) \
+		--seed $* --out $(@D)
+
+$(OUT)/pairs-%/final.safetensors: $(call lists,$(MORE_COPIES))
+	$(PYTHON) train/fit.py $(COMMON) $(RECIPES)/fscnn-pairs.yaml $(call more,$(MORE_COPIES)) $(TRAIN) \
+		--seed $* --out $(@D)
+
+$(EXCERPTS): $(call lists,$(COPIES))
+	$(PYTHON) train/transfer_set.py $(COMMON) $(RECIPES)/fscnn-taught.yaml $(call more,$(COPIES)) --out $(@D)
+
+distill = $(PYTHON) train/distill.py $(COMMON) $(RECIPES)/fscnn-$(1).yaml $(call more,$(2)) $(TRAIN) \
+	--unlabelled $(dir $(EXCERPTS)) --seed $* --out $(@D)
+
+# The first to ask AASIST-L, once and for all.
+$(OUT)/asvspoof-%/best.safetensors: $(EXCERPTS) $(call lists,$(MORE_COPIES))
+	$(call distill,asvspoof,$(MORE_COPIES)) --clip-teacher $(AASIST_L) --cached $(OPINIONS)
+
+LABELLED := $(OUT)/labels-0/final.safetensors $(OUT)/labels-1/final.safetensors $(OUT)/labels-2/final.safetensors
+
+$(OUT)/taught-%/final.safetensors: $(LABELLED) | $(OUT)/asvspoof-0/best.safetensors
+	$(call distill,taught,$(COPIES)) $(LABELLED:%=--teacher %) --clip-teacher $(AASIST_L) --cached $(OPINIONS)
+
+$(OUT)/fscnn-%/final.safetensors: $(TEACHERS)
+	$(call distill,bundled,$(MORE_COPIES)) --start $(PAIRS) $(TEACHERS:%=--teacher %)
