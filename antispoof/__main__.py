@@ -31,6 +31,7 @@ COMMANDS = {
     "clean": Command("train.clean", "drop from a list what an earlier model finds hardest"),
     "phase6": Command("train.phase6", "clean, train, evaluate and draw Phase 6 in one go"),
     "vocode": Command("train.vocode", "make spoofed copies of bona fide speech to train on"),
+    "text-to-speech": Command("train.text_to_speech", "make spoofs with espeak-ng or flite"),
     "transfer-set": Command("train.transfer_set", "cut excerpts of recordings for teachers to judge"),
     "train-vocoder": Command("train.neural_vocoder", "train a small vocoder that makes such copies"),
     "card": Command("train.card", "measure a finished run and write what is shipped of it"),

@@ -28,7 +28,7 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
                 text = raw.removeprefix(_BYTE_ORDER_MARK) if number == 1 else raw
                 text = text.rstrip(b"\r\n")
                 if len(raw) == LONGEST_LINE or _CONTROL.search(text):
-                    raise UserError(f"{path}:{number}: this is not a text file of one trial per line")
+                    raise UserError(f"{path}:{number}: this is not a text file of one entry per line")
                 try:
                     line = text.decode()
                 except UnicodeDecodeError:

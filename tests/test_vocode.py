@@ -130,7 +130,7 @@ def test_a_program_makes_copies_that_lie_over_their_originals(corpus: Path, tmp_
 
 @pytest.mark.parametrize(
     ("body", "complaint"),
-    [("echo no model >&2; exit 3", "no copy: no model"), ("true", "made no copy"), (None, "cannot be run")],
+    [("echo no model >&2; exit 3", "failed: no model"), ("true", "wrote nothing"), (None, "cannot be run")],
 )
 def test_a_program_that_fails_is_named(tmp_path: Path, body: str | None, complaint: str) -> None:
     way = program(tmp_path, body) if body else f"x={tmp_path / 'missing'}"

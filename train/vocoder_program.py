@@ -11,7 +11,6 @@ most vocoders; for FARGAN (Valin et al., arXiv 2405.21069), as Opus 1.5 builds i
 from __future__ import annotations
 
 import shlex
-import subprocess
 import tempfile
 from collections.abc import Callable
 from functools import lru_cache
@@ -20,11 +19,10 @@ from pathlib import Path
 import numpy as np
 from scipy import signal
 
-from antispoof.errors import UserError, one_line
+from train.program import write_by_program
 from train.resynthesis import Resynthesis
 
 LEAD, TAIL = 1_600, 3_200  # samples of silence around a recording, for programs that drop their first frames
-LIMIT_S = 120.0
 STEP = 20  # samples; how finely a copy is laid over its original
 
 
@@ -56,21 +54,10 @@ def laid_over(make: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> 
 
 
 def _run(command: str, samples: np.ndarray) -> np.ndarray:
-    name = shlex.split(command)[0]
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder) / "original.pcm", Path(folder) / "copy.pcm"
         given.write_bytes(samples.tobytes())
-        try:
-            done = subprocess.run(
-                [*shlex.split(command), given, made], capture_output=True, timeout=LIMIT_S, check=False
-            )
-        except OSError as error:
-            raise UserError(f"{name} cannot be run: {error.strerror}") from error
-        except subprocess.TimeoutExpired:
-            raise UserError(f"{name} took over {LIMIT_S:.0f} s for one recording") from None
-        if done.returncode or not made.exists():
-            said = one_line(done.stderr.decode(errors="replace"))[-160:] or f"exit code {done.returncode}"
-            raise UserError(f"{name} made no copy: {said}")
+        write_by_program([*shlex.split(command), given, made], made)
         content = made.read_bytes()
     return np.frombuffer(content[: len(content) // 2 * 2], "<i2").astype(np.float32) / 32_768
 

@@ -1,0 +1,41 @@
+"""Runs programs that are not this project's."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from antispoof.errors import UserError, one_line
+
+LIMIT_S = 120.0
+
+
+def write_by_program(words: Sequence[str | Path], made: Path) -> None:
+    """Runs a command that is to write the file ``made``.
+
+    Raises:
+        UserError: The program is missing, fails, takes over two minutes or writes nothing.
+    """
+    output_of(words)
+    if not made.exists():
+        raise UserError(f"{words[0]} wrote nothing")
+
+
+def output_of(words: Sequence[str | Path]) -> str:
+    """Returns what a command says on its standard output.
+
+    Raises:
+        UserError: The program is missing, fails or takes over two minutes.
+    """
+    name = words[0]
+    try:
+        done = subprocess.run(words, capture_output=True, timeout=LIMIT_S, check=False)
+    except OSError as error:
+        raise UserError(f"{name} cannot be run: {error.strerror}") from error
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{name} took over {LIMIT_S:.0f} s") from None
+    if done.returncode:
+        said = one_line(done.stderr.decode(errors="replace"))[-160:] or f"exit code {done.returncode}"
+        raise UserError(f"{name} failed: {said}")
+    return done.stdout.decode(errors="replace")
