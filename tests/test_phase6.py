@@ -98,7 +98,7 @@ def tiny_recipe(folder: Path) -> Path:
 def test_the_recipe_has_what_the_phase_is_known_for() -> None:
     recipe = read_recipe(REPOSITORY / "train/configs/bimamba-lora-phase6.yaml")
     augment, loss = recipe.augment, recipe.loss
-    assert (augment.codec_share, augment.codecs, augment.distortion_share) == (0.3, ("mp3", "aac"), 0.8)
+    assert (augment.codec_share, augment.codecs, augment.rawboost_share) == (0.3, ("mp3", "aac"), 0.8)
     assert (augment.mixup_alpha, loss.name, loss.alpha, loss.gamma) == (1.0, "focal", 0.9, 2.5)
     assert recipe.adversarial.epsilon == 0.5
     assert recipe.adversarial.layer in dict(create_model("bimamba-lora", **TINY).named_modules())

@@ -10,14 +10,15 @@ from scipy import fft, signal
 
 from antispoof.audio import SAMPLE_RATE
 from antispoof.channel import add_noise, apply_gain, codecs, reverberate, transcode
+from antispoof.channel.filters import NYQUIST_HZ
 from antispoof.errors import UserError
+from train.rawboost import rawboost
 from train.recipe import AugmentRecipe
 
 CROP_TRIES = 4
 QUIET = 0.25  # a crop below this share of its clip's RMS is mostly a pause
 LEAST_SHARE = 0.25  # of a crop that is made short and repeated
 EQUALISER_KNOTS = 6
-NYQUIST_HZ = SAMPLE_RATE / 2
 HIGH_PASS_HZ = (40.0, 400.0)
 WIDEST_MASK = 0.2  # of the spectrum
 BIT_RATES = {  # bits per second, of the codecs that have a choice
@@ -89,6 +90,8 @@ class Augmentation:
             waveform = reverberate(waveform, self._rooms[int(generator.integers(len(self._rooms)))])
         if generator.random() < recipe.distortion_share:
             waveform = distort(waveform, generator)
+        if recipe.rawboost_share and generator.random() < recipe.rawboost_share:
+            waveform = rawboost(waveform, generator)
         if self._noises and generator.random() < recipe.noise_share:
             noise = self._noises[int(generator.integers(len(self._noises)))]
             noise = random_crop(noise, len(waveform), generator).astype(np.float32)
@@ -157,7 +160,7 @@ def play_at(waveform: np.ndarray, speed: float) -> np.ndarray:
 def distort(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Returns ``waveform`` with impulsive noise that follows it, or with harmonics of its peaks.
 
-    The second and third algorithm of RawBoost (Tak et al., arXiv 2111.04433), in their simplest form.
+    What RawBoost does (`train.rawboost`), without its filters and at a fraction of its cost.
     """
     if generator.random() < 0.5:
         hit = generator.random(len(waveform), dtype=np.float32) < generator.uniform(0, 0.05)

@@ -68,7 +68,8 @@ class AugmentRecipe:
         speed: How much faster.
         short_share: The crop is cut to a random part of it, at least a quarter, and repeated to its length.
         room_share: Reverberation by a recorded impulse response.
-        distortion_share: RawBoost's impulsive noise or harmonic distortion (arXiv 2111.04433).
+        distortion_share: Impulsive noise or harmonic distortion.
+        rawboost_share: One of RawBoost's ways (`train.rawboost`), several times the cost of the former.
         noise_share: A recorded noise.
         noise_snr_db: Its level, and that of ``hiss``.
         equaliser_share: A random frequency response.
@@ -91,6 +92,7 @@ class AugmentRecipe:
     short_share: float = within(0, 1, default=0.0)
     room_share: float = within(0, 1, default=0.0)
     distortion_share: float = within(0, 1, default=0.0)
+    rawboost_share: float = within(0, 1, default=0.0)
     noise_share: float = within(0, 1, default=0.0)
     noise_snr_db: tuple[float, float] = within(-20, 80, default=(20.0, 40.0))
     equaliser_share: float = within(0, 1, default=0.0)
