@@ -111,6 +111,7 @@ def training_step(document: Row) -> str:
     rows = [
         [
             row["recipe"],
+            row["precision"],
             f"{row['crops']} of {row['crop_s']:g} s",
             f"{row['batch_ms']:.0f} ms",
             f"{row['step_ms']:.0f} ms",
@@ -119,7 +120,15 @@ def training_step(document: Row) -> str:
         ]
         for row in document["rows"]
     ]
-    header = ["recipe", "crops", "making a batch", "learning from it", "ratio", "all of its steps, one core"]
+    header = [
+        "recipe",
+        "precision",
+        "crops",
+        "making a batch",
+        "learning from it",
+        "ratio",
+        "all of its steps, one core",
+    ]
     return _table(header, rows) + f"\n\nProcessor time. {_conditions(document)}"
 
 

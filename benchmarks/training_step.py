@@ -24,10 +24,10 @@ from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.memory import keep_freed_memory
 from benchmarks.conditions import gather_conditions, load_average, refuse_existing, write_results
 from benchmarks.ratios import ratio_interval
-from train.loop import Run
+from train.loop import PRECISIONS, Run
 from train.network import training_mode
 from train.ranks import Ranks
-from train.recipe import read_recipe
+from train.recipe import read_recipe, replace_schedule
 from train.session import gather
 
 KIND = "training-step"
@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--audio", type=Path, required=True, metavar="DIR", help="folder of the recordings")
     p.add_argument("--protocol", type=Path, help="the list (default: manifest.tsv in --audio)")
     p.add_argument("--more", type=Path, action="append", default=[], metavar="DIR", help="folder of copies")
+    p.add_argument("--precision", choices=sorted(PRECISIONS), help="instead of the recipes'")
     p.add_argument("--rounds", type=int, default=30, metavar="N", help="steps measured (default 30)")
     p.add_argument("--json", type=Path, metavar="OUT", help="also write everything to this file")
     p.add_argument("--force", action="store_true", help="overwrite OUT")
@@ -59,7 +60,7 @@ def measure(path: Path, args: argparse.Namespace, folder: Path) -> Row:
         args: Of the command.
         folder: Where a run may keep its files.
     """
-    recipe = read_recipe(path)
+    recipe = replace_schedule(read_recipe(path), precision=args.precision)
     place = Namespace(
         audio=args.audio, protocol=args.protocol, more=args.more, out=folder, threads=1, device="cpu"
     )
@@ -80,6 +81,7 @@ def measure(path: Path, args: argparse.Namespace, folder: Path) -> Row:
     return {
         "recipe": path.stem,
         "model": recipe.model.name,
+        "precision": recipe.schedule.precision,
         "crops": size,
         "crop_s": recipe.data.crop_samples / SAMPLE_RATE,
         "steps": recipe.schedule.steps,

@@ -50,7 +50,7 @@ def test_a_larger_batch_takes_longer_and_the_table_says_so(
     share = large["batch_share"]
     assert 0 < share["low"] <= share["estimate"] <= share["high"]
     lines = result_tables.training_step(document).splitlines()
-    assert lines[2].startswith("| small | 2 of 0.5 s |")
+    assert lines[2].startswith("| small | float32 | 2 of 0.5 s |")
     assert "large: 64 crops of 0.5 s" in capsys.readouterr().out
     with pytest.raises(UserError, match="--force"):
         training_step.main([*recipes, *flags])

@@ -30,6 +30,7 @@ from train.clean import clean
 from train.curves import draw_conditions
 from train.dataset import CLASSES, decode, read_rows
 from train.evaluation import CLEAN, Figure, measure
+from train.loop import PRECISIONS
 from train.states import write_text
 
 COMPRESSED = ("MP3, 64 kbit/s", "AAC, 32 kbit/s", "Opus, 16 kbit/s")
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--split", default="test", help="that is evaluated on (default: %(default)s)")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
+    parser.add_argument("--precision", choices=sorted(PRECISIONS), help="instead of the recipe's")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
@@ -92,7 +94,8 @@ def _fit_flags(args: argparse.Namespace, cleaned: Path, out: Path) -> list[str]:
     flags = ["--config", args.config, "--audio", args.audio, "--protocol", cleaned, "--out", out]
     flags += ["--start", args.phase5, "--threads", args.threads, "--workers", args.workers]
     flags += ["--device", args.device]
-    flags += ["--steps", args.steps] if args.steps is not None else []
+    for flag, value in (("--steps", args.steps), ("--precision", args.precision)):
+        flags += [flag, value] if value is not None else []
     flags += [flag for flag, given in (("--resume", args.resume), ("--force", args.force)) if given]
     return list(map(str, flags))
 

@@ -317,15 +317,15 @@ def read_recipe(path: Path) -> Recipe:
         raise UserError(f"{path}: {error}") from None
 
 
-def replace_schedule(recipe: Recipe, steps: int | None, seed: int | None) -> Recipe:
-    """Returns the recipe with what the command line says in place of its steps and seed.
+def replace_schedule(recipe: Recipe, **given: object) -> Recipe:
+    """Returns the recipe with what the command line says of its schedule; None says nothing.
 
     Raises:
         UserError: One of them is out of range.
     """
-    given = {key: value for key, value in (("steps", steps), ("seed", seed)) if value is not None}
+    said = {key: value for key, value in given.items() if value is not None}
     try:
-        schedule = build(ScheduleRecipe, {**dataclasses.asdict(recipe.schedule), **given}, "schedule.")
+        schedule = build(ScheduleRecipe, {**dataclasses.asdict(recipe.schedule), **said}, "schedule.")
     except ValueError as error:
         raise UserError(f"command line: {error}") from None
     return dataclasses.replace(recipe, schedule=schedule)

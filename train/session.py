@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import platform
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from antispoof.models import Detector
 from train.augment import Augmentation
 from train.curves import Journal
 from train.dataset import Batches, Row, decode, fingerprint, read_lists, training_rows
-from train.loop import Dressing, Run
+from train.loop import PRECISIONS, Dressing, Run
 from train.objective import Objective
 from train.ranks import Ranks, join_ranks, leave_ranks
 from train.recipe import Recipe, read_recipe, replace_schedule
@@ -56,6 +57,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="drop the run in --out and start anew")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--seed", type=int, help="instead of the recipe's")
+    parser.add_argument("--precision", choices=sorted(PRECISIONS), help="instead of the recipe's")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU (default: %(default)s)")
     parser.add_argument(
         "--workers", type=int, default=0, help="processes that prepare batches (default: %(default)s: none)"
@@ -76,7 +78,14 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         raise UserError("--resume goes on with a run and --force drops it: give one of them")
     if args.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch finds no GPU here")
-    recipe = replace_schedule(read_recipe(args.config), args.steps, args.seed)
+    recipe = replace_schedule(
+        read_recipe(args.config), steps=args.steps, seed=args.seed, precision=args.precision
+    )
+    if args.device == "cpu" and recipe.schedule.precision == "bfloat16" and not has_bfloat16():
+        print(
+            "this processor computes bfloat16 in software, slower than float32: --precision float32",
+            file=sys.stderr,
+        )
     if args.start is not None:
         network = load_model(args.start)
         model = dataclasses.replace(
@@ -87,6 +96,14 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         )
         recipe = dataclasses.replace(recipe, model=model)
     return recipe
+
+
+def has_bfloat16() -> bool:
+    """Says whether this processor has instructions for bfloat16, as far as torch tells."""
+    capabilities = torch.cpu.get_capabilities()
+    # Of others than x86, torch does not tell in one way, and those of today have them.
+    x86 = capabilities.get("architecture") == "x86_64"
+    return not x86 or any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "avx_ne_convert"))
 
 
 @contextmanager

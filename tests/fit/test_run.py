@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -131,6 +132,27 @@ def test_other_recordings_cannot_resume(finished: Path, corpus: Path, config: Pa
     fewer.write_text("".join(line for line in lines if not line.startswith("train-spoof-0")))
     with pytest.raises(UserError, match="other recordings"):
         fit.main(arguments(config, corpus, finished, "--resume", "--protocol", str(fewer)))
+
+
+@pytest.mark.parametrize(("has", "warned"), [({}, True), ({"avx512_bf16": True}, False)])
+def test_a_processor_that_is_slow_in_bfloat16_is_told_of(
+    has: dict[str, bool],
+    warned: bool,
+    config: Path,
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", **has})
+    parser = argparse.ArgumentParser()
+    session.add_flags(parser)
+    for precision in ("bfloat16", "float32"):
+        recipe = session.recipe_of(
+            parser.parse_args(arguments(config, corpus, tmp_path, "--precision", precision))
+        )
+        assert recipe.schedule.precision == precision
+        assert ("--precision float32" in capsys.readouterr().err) == (warned and precision == "bfloat16")
 
 
 def test_runs_are_not_overwritten(finished: Path, corpus: Path, config: Path, tmp_path: Path) -> None:
