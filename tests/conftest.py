@@ -16,11 +16,11 @@ import torch
 from onnx import TensorProto, helper
 
 from antispoof.audio import SAMPLE_RATE
-from antispoof.manifest import Input, Manifest, Output, describe_file, manifest_path
 from antispoof.memory import keep_freed_memory
 from antispoof.pretrained import cache_folder
 from antispoof.speechlike import speech_like
 from export import to_onnx
+from tests.manifests import write_manifest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -65,22 +65,7 @@ def loudness_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     axis = helper.make_tensor("axis", TensorProto.INT64, [1], [1])
     graph = helper.make_graph(nodes, "loudness", [waveform], [score], [axis])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
-    manifest = Manifest(
-        model="loudness",
-        config={},
-        weights_sha256="",
-        weights="none",
-        format="onnx",
-        precision="float32",
-        recipe="none",
-        input=Input("waveform", 1, SAMPLE_RATE),
-        output=Output("score"),
-        licence="MIT",
-        tools={},
-        file=describe_file(path),
-    )
-    manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
-    return path
+    return write_manifest(path, SAMPLE_RATE, "loudness")
 
 
 @pytest.fixture(scope="session")

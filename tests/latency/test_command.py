@@ -10,33 +10,19 @@ import numpy as np
 import pytest
 
 from antispoof.errors import UserError
-from antispoof.manifest import Input, Manifest, Output, describe_file, manifest_path
+from antispoof.manifest import describe_file
 from benchmarks import latency, latency_rows
 from benchmarks.conditions import read_results
 from benchmarks.ratios import SAME, SLOWER
 from benchmarks.worker_handle import Artifact
 from tests.latency.timed_models import LAYERS, SAMPLES, write_model
+from tests.manifests import write_manifest
 
 
 def write_exported(path: Path) -> Path:
     """A timed model as an exporter would leave it: with a manifest."""
     write_model(path)
-    manifest = Manifest(
-        model="aasist-l",
-        config={},
-        weights_sha256="0" * 64,
-        weights="none",
-        format="onnx",
-        precision="float32",
-        recipe="none",
-        input=Input("waveform", 1, SAMPLES),
-        output=Output("score"),
-        licence="MIT",
-        tools={},
-        file=describe_file(path),
-    )
-    manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
-    return path
+    return write_manifest(path, SAMPLES)
 
 
 @pytest.fixture(scope="module")

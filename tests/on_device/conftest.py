@@ -13,8 +13,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from antispoof.manifest import Input, Manifest, Output, describe_file, manifest_path
 from benchmarks import android
+from tests.manifests import write_manifest
 from tests.on_device.stand_ins import SERIAL, Phone, daemon
 
 CLONE_NEWNET = 0x4000_0000  # of sched.h
@@ -66,19 +66,4 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [numpy_helper.from_array(np.array([1]), "axis")],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
-    manifest = Manifest(
-        model="aasist-l",
-        config={},
-        weights_sha256="0" * 64,
-        weights="none",
-        format="onnx",
-        precision="float32",
-        recipe="none",
-        input=Input("waveform", 1, SAMPLES),
-        output=Output("score"),
-        licence="MIT",
-        tools={},
-        file=describe_file(path),
-    )
-    manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
-    return path
+    return write_manifest(path, SAMPLES)
