@@ -1,5 +1,6 @@
 # The default detector, from recordings to three seeds of it: vocoders, copies of speech, networks by labels, the
-# networks that teach, the detector. Hours: some five of two cores. Stopped anywhere, it goes on there.
+# networks that teach, the detector. That takes many hours of a CPU (benchmarks/training_step.py measures what a step
+# takes); stopped anywhere, it goes on there.
 #
 #   make -f train/fscnn.mk -j2 AUDIO=DIR AASIST_L=AASIST-L.pth OUT=DIR     (-n prints the commands)
 #
@@ -23,7 +24,7 @@ TRAIN := --resume --device $(DEVICE) $(STEPS:%=--steps %)
 VOCODERS := transposed transposed.half transposed-longer transposed-longer.half istft istft.half \
 	autoencoder autoencoder.half
 VOCODER_FILES := $(VOCODERS:%=$(OUT)/vocoders/%.safetensors)
-# What is said of the last copies, --seed, keeps those of one recording and network apart.
+# Each folder of these has a seed of its own, or copies of one recording by one network would be alike.
 BY_VOCODERS := $(VOCODER_FILES:%=--vocoder %) --neural-share 1
 BY_LYRA := --vocoder $(LYRA) --neural-share 1 --codec-share 0.1
 COPIES := rule-based joined neural neural-crossed $(if $(FARGAN),fargan)
