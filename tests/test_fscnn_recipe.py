@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
@@ -21,13 +22,16 @@ from antispoof.speechlike import speech_like
 from train.dataset import read_rows
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-MAKE = ["make", "-f", "train/fscnn.mk", f"PYTHON={sys.executable}"]
+MAKE = ["make", "--no-print-directory", "-f", "train/fscnn.mk", f"PYTHON={sys.executable}"]
 TARGETS = ["all", "copies/neural-crossed/manifest.tsv", "excerpts/manifest.tsv", "taught-1/final.safetensors"]
 
 
 def make(*words: str) -> subprocess.CompletedProcess[str]:
-    """Runs make with the rules from the repository's root."""
-    return subprocess.run([*MAKE, *words], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    """Runs make with the rules from the repository's root, as if no other make ran the tests."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    return subprocess.run(
+        [*MAKE, *words], cwd=REPOSITORY, env=variables, capture_output=True, text=True, check=False
+    )
 
 
 class Parsed(Exception):
