@@ -53,6 +53,15 @@ def exported_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def one_second_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX file of the bundled AASIST-L for clips of a second, its manifest beside it: to be quantized."""
+    folder = tmp_path_factory.mktemp("one-second")
+    bundled = REPOSITORY / "antispoof" / "checkpoints" / "aasist-l.safetensors"
+    to_onnx.main(["--checkpoint", str(bundled), "--set", "clip_samples=16000", "--out", str(folder)])
+    return folder / "aasist-l.onnx"
+
+
+@pytest.fixture(scope="session")
 def loudness_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An ONNX file that scores a second by its mean amplitude: for tests that are not about detecting."""
     path = tmp_path_factory.mktemp("loudness") / "loudness.onnx"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,6 @@ from onnx import helper, numpy_helper
 from antispoof.errors import UserError
 from antispoof.manifest import read_manifest
 from antispoof.speechlike import speech_like_batch
-from export import to_onnx
 from quantize import calibration, onnx_int8
 from quantize.calibration import Histogram, observe
 from quantize.recipes import parse_recipe
@@ -85,12 +86,17 @@ def test_ranges_do_not_depend_on_the_order_of_the_clips(observer: str) -> None:
     assert grids[0] == grids[1]
 
 
+def quantize(source: Path, recipe: str, folder: Path) -> Path:
+    """Returns the quantized copy of a file, by the command."""
+    assert onnx_int8.main([str(source), "--recipe", recipe, "--out", str(folder)]) == 0
+    return folder / f"aasist-l.{recipe}.onnx"
+
+
 @pytest.fixture(scope="module")
-def float_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("float")
-    bundled = Path(to_onnx.__file__).parents[1] / "antispoof" / "checkpoints" / "aasist-l.safetensors"
-    to_onnx.main(["--checkpoint", str(bundled), "--set", "clip_samples=16000", "--out", str(folder)])
-    return folder / "aasist-l.onnx"
+def quantized(one_second_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Copies by recipe that several tests look at."""
+    folder = tmp_path_factory.mktemp("quantized")
+    return lru_cache(lambda recipe: quantize(one_second_model, recipe, folder))
 
 
 # Scores of the bundled model spread over about 5. Eight bits in every encoder layer move them by a
@@ -100,52 +106,47 @@ LARGEST_MEDIAN = {"f16": 0.02, "w8a8": 0.6}
 
 @pytest.mark.parametrize("recipe", sorted(LARGEST_MEDIAN))
 def test_a_quantized_file_scores_nearly_like_its_source(
-    recipe: str, float_model: Path, tmp_path: Path
+    recipe: str, one_second_model: Path, quantized: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    assert onnx_int8.main([str(float_model), "--recipe", recipe, "--out", str(tmp_path)]) == 0
-    path = tmp_path / f"aasist-l.{recipe}.onnx"
-    content = path.read_bytes()
-    onnx_int8.main([str(float_model), "--recipe", recipe, "--out", str(tmp_path), "--force"])
-    assert path.read_bytes() == content  # the same clips give the same bytes
+    path = quantized(recipe)
+    again = quantize(one_second_model, recipe, tmp_path)
+    assert again.read_bytes() == path.read_bytes()  # the same clips give the same bytes
     clips = speech_like_batch(8, 16_000, seed=500)
-    difference = np.abs(load(path).score(clips) - load(float_model).score(clips))
+    difference = np.abs(load(path).score(clips) - load(one_second_model).score(clips))
     assert np.median(difference) <= LARGEST_MEDIAN[recipe]
-    manifest, source = read_manifest(path), read_manifest(float_model)
+    manifest, source = read_manifest(path), read_manifest(one_second_model)
     assert manifest.recipe == recipe
     assert manifest.weights_sha256 == source.weights_sha256
-    assert path.stat().st_size < 0.9 * float_model.stat().st_size
+    assert path.stat().st_size < 0.9 * one_second_model.stat().st_size
 
 
-def test_the_waveform_stays_float(float_model: Path, tmp_path: Path) -> None:
-    onnx_int8.main([str(float_model), "--recipe", "w8a8", "--out", str(tmp_path)])
-    graph = onnx.load(tmp_path / "aasist-l.w8a8.onnx").graph
+def test_the_waveform_stays_float(quantized: Callable[[str], Path]) -> None:
+    graph = onnx.load(quantized("w8a8")).graph
     first = next(node for node in graph.node if node.op_type == "Conv")
     weights = {tensor.name: tensor for tensor in graph.initializer}
     assert weights[first.input[1]].data_type == onnx.TensorProto.FLOAT
     assert any(node.op_type == "QuantizeLinear" for node in graph.node)
 
 
-def test_no_node_is_left_that_nothing_reads(float_model: Path, tmp_path: Path) -> None:
-    onnx_int8.main([str(float_model), "--recipe", "w8a8", "--out", str(tmp_path)])
-    graph = onnx.load(tmp_path / "aasist-l.w8a8.onnx").graph
+def test_no_node_is_left_that_nothing_reads(quantized: Callable[[str], Path]) -> None:
+    graph = onnx.load(quantized("w8a8")).graph
     read = {name for node in graph.node for name in node.input} | {graph.output[0].name}
     assert [node.name for node in graph.node if not read & set(node.output)] == []
 
 
-def test_float16_leaves_the_front_end_in_float32(float_model: Path, tmp_path: Path) -> None:
-    onnx_int8.main([str(float_model), "--recipe", "f16", "--out", str(tmp_path)])
-    graph = onnx.load(tmp_path / "aasist-l.f16.onnx").graph
+def test_float16_leaves_the_front_end_in_float32(quantized: Callable[[str], Path]) -> None:
+    graph = onnx.load(quantized("f16")).graph
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     assert types[convolutions[0].input[1]] == onnx.TensorProto.FLOAT
     assert {types[node.input[1]] for node in convolutions[1:]} == {onnx.TensorProto.FLOAT16}
 
 
-def test_nothing_is_overwritten_unless_forced(float_model: Path, tmp_path: Path) -> None:
+def test_nothing_is_overwritten_unless_forced(one_second_model: Path, tmp_path: Path) -> None:
     target = tmp_path / "aasist-l.w8.onnx"
     target.write_text("mine")
     with pytest.raises(UserError, match="--force"):
-        onnx_int8.main([str(float_model), "--recipe", "w8", "--out", str(tmp_path)])
+        onnx_int8.main([str(one_second_model), "--recipe", "w8", "--out", str(tmp_path)])
     assert target.read_text() == "mine"
 
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from antispoof.speechlike import speech_like_batch
-from export import to_onnx
 from quantize import learned
 from quantize.calibration import widened
 from quantize.fake_integers import IntegerEncoder, Rounding, Spread, plain
@@ -26,11 +25,8 @@ FAST = Schedule(updates=80, stretches=1, columns=729, step_rate=0.1)
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
-    folder = tmp_path_factory.mktemp("float")
-    bundled = Path(to_onnx.__file__).parents[1] / "antispoof" / "checkpoints" / "aasist-l.safetensors"
-    to_onnx.main(["--checkpoint", str(bundled), "--set", "clip_samples=16000", "--out", str(folder)])
-    return onnx.load(folder / "aasist-l.onnx")
+def source(one_second_model: Path) -> onnx.ModelProto:
+    return onnx.load(one_second_model)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import pytest
 
 from antispoof.errors import UserError
 from antispoof.speechlike import speech_like_batch
-from export import to_onnx
 from quantize import layer_search, sensitivity
 from quantize.calibration import widened
 from quantize.layer_search import Bench, Material, Point, State, key_of, pareto, search
@@ -32,16 +31,8 @@ def test_the_front_leaves_out_what_another_beats_in_everything() -> None:
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("float")
-    bundled = Path(to_onnx.__file__).parents[1] / "antispoof" / "checkpoints" / "aasist-l.safetensors"
-    to_onnx.main(["--checkpoint", str(bundled), "--set", "clip_samples=16000", "--out", str(folder)])
-    return folder / "aasist-l.onnx"
-
-
-@pytest.fixture(scope="module")
-def problem(source: Path) -> tuple[Calibrated, onnx.ModelProto, Material]:
-    model = onnx.load(source)
+def problem(one_second_model: Path) -> tuple[Calibrated, onnx.ModelProto, Material]:
+    model = onnx.load(one_second_model)
     clips = speech_like_batch(CLIPS, 16_000, seed=3)
     return (
         calibrate(model, parse_recipe("w8a8"), clips, "mse"),
@@ -106,13 +97,16 @@ def test_a_layer_in_float_is_exact_and_all_of_them_are_the_float_file(
 
 
 def test_the_command_writes_its_answer_and_auto_uses_it(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    one_second_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from quantize import calibration, onnx_int8
 
     monkeypatch.setattr(calibration, "GENERATED_CLIPS", CLIPS)
     monkeypatch.setattr(layer_search, "ROUNDS", 1)
-    assert onnx_int8.main([str(source), "--recipe", "auto", "--out", str(tmp_path)]) == 0
+    assert onnx_int8.main([str(one_second_model), "--recipe", "auto", "--out", str(tmp_path)]) == 0
     answer = json.loads((tmp_path / "aasist-l.w8a8-rr-auto.front.json").read_text())
     assert answer["chosen"] in answer["front"]
     assert "(chosen)" in capsys.readouterr().err

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +71,15 @@ def quantize(source: Path, recipe: str, recordings: Path, folder: Path) -> Path:
     return folder / f"aasist-l.{recipe}.mlpackage"
 
 
+@pytest.fixture(scope="module")
+def quantized_package(
+    source: Path, recordings: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Copies by recipe that several tests look at."""
+    folder = tmp_path_factory.mktemp("quantized")
+    return lru_cache(lambda recipe: quantize(source, recipe, recordings, folder))
+
+
 # Scores of the bundled model spread over about 5. Integer weights move them by hundredths, integer
 # activations and coarse palettes by tenths.
 LARGEST_MEDIAN = {"w8": 0.1, "w8a8": 0.5, "p6": 0.5, "f32-pruned": 1.5}
@@ -82,9 +93,9 @@ STORED_AS = {
 
 @pytest.mark.parametrize("recipe", sorted(LARGEST_MEDIAN))
 def test_a_quantized_package_scores_nearly_like_its_source(
-    recipe: str, source: Path, recordings: Path, clips: np.ndarray, tmp_path: Path
+    recipe: str, source: Path, quantized_package: Callable[[str], Path], clips: np.ndarray
 ) -> None:
-    path = quantize(source, recipe, recordings, tmp_path)
+    path = quantized_package(recipe)
     difference = np.abs(load(path).score(clips) - load(source).score(clips))
     assert 0 < np.median(difference) <= LARGEST_MEDIAN[recipe]
     assert describe_file(path).bytes < describe_file(source).bytes
@@ -103,14 +114,18 @@ def stored_whole(program: Program, layers: list[str]) -> bool:
     return bool(read) and set(read) <= constants
 
 
-def test_the_same_clips_give_the_same_bytes(source: Path, recordings: Path, tmp_path: Path) -> None:
-    first, again = (describe_file(quantize(source, "w8a8", recordings, tmp_path)) for _ in range(2))
-    assert first == again
+def test_the_same_clips_give_the_same_bytes(
+    source: Path, recordings: Path, quantized_package: Callable[[str], Path], tmp_path: Path
+) -> None:
+    again = quantize(source, "w8a8", recordings, tmp_path)
+    assert describe_file(again) == describe_file(quantized_package("w8a8"))
 
 
-def test_what_hears_the_waveform_reads_no_integers(source: Path, recordings: Path, tmp_path: Path) -> None:
+def test_what_hears_the_waveform_reads_no_integers(
+    source: Path, quantized_package: Callable[[str], Path]
+) -> None:
     layers = activations_in_scope(read_package(source))
-    program = read_package(quantize(source, "w8a8", recordings, tmp_path))
+    program = read_package(quantized_package("w8a8"))
     rounded = {op.outputs[0][0] for op in program.operations if op.kind == "dequantize"}
     reads = {
         op.name: isinstance(op.arguments["x"], Reference) and op.arguments["x"].name in rounded
