@@ -103,7 +103,7 @@ def has_bfloat16() -> bool:
     capabilities = torch.cpu.get_capabilities()
     # Of others than x86, torch does not tell in one way, and those of today have them.
     x86 = capabilities.get("architecture") == "x86_64"
-    return not x86 or any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "avx_ne_convert"))
+    return not x86 or any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 @contextmanager
