@@ -27,6 +27,9 @@ BANNED = {"ScatterND", "Expand", "If", "Loop", "Where", "TopK", "GatherElements"
 AASIST_L_NODES = 330
 AASIST_L_KIB = 420
 
+# For tests of the command, whatever the network.
+QUICK = ["--model", "fscnn", "--checkpoint", "random", "--set", "clip_samples=16000"]
+
 
 def small_flags(name: str) -> list[str]:
     flags = ["--model", name, "--checkpoint", "random"]
@@ -81,18 +84,8 @@ def test_the_file_knows_what_its_manifest_knows(exported_model: Path) -> None:
 
 @pytest.mark.parametrize("opset", [onnx_file.OPSETS.start, onnx_file.OPSETS.stop - 1])
 def test_opset_is_what_was_asked_for(opset: int, tmp_path: Path) -> None:
-    flags = [
-        "--checkpoint",
-        "random",
-        "--set",
-        "clip_samples=16000",
-        "--opset",
-        str(opset),
-        "--out",
-        str(tmp_path),
-    ]
-    assert to_onnx.main(["--model", "aasist-l", *flags]) == 0
-    assert [entry.version for entry in onnx.load(tmp_path / "aasist-l.onnx").opset_import] == [opset]
+    assert to_onnx.main([*QUICK, "--opset", str(opset), "--out", str(tmp_path)]) == 0
+    assert [entry.version for entry in onnx.load(tmp_path / "fscnn.onnx").opset_import] == [opset]
 
 
 def test_a_file_that_scores_otherwise_is_refused_and_leaves_nothing(
@@ -102,15 +95,15 @@ def test_a_file_that_scores_otherwise_is_refused_and_leaves_nothing(
 
     def convert_wrongly(*args: object, **kwargs: object) -> onnx.ModelProto:
         model = convert(*args, **kwargs)  # type: ignore[arg-type]
-        weight = next(w for w in model.graph.initializer if w.name.endswith("conv2.bias"))
-        values = onnx.numpy_helper.to_array(weight) + 0.05
-        weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), weight.name))
+        bias = next(w for w in model.graph.initializer if w.name.endswith("classify.bias"))
+        values = onnx.numpy_helper.to_array(bias) + np.float32([0.05, 0])
+        bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
         return model
 
     monkeypatch.setattr(onnx_file, "convert", convert_wrongly)
     out = tmp_path / "new" / "folder"
-    with pytest.raises(CheckFailed, match=r"aasist-l\.onnx does not score as PyTorch does"):
-        to_onnx.main(["--model", "aasist-l", "--checkpoint", "random", "--out", str(out)])
+    with pytest.raises(CheckFailed, match=r"fscnn\.onnx does not score as PyTorch does"):
+        to_onnx.main([*QUICK, "--out", str(out)])
     assert not out.exists()
     assert capsys.readouterr().out == ""
 
@@ -126,18 +119,9 @@ def test_tiles_of_time_change_the_graph_and_not_the_scores(exported_model: Path,
 
 
 def test_nothing_is_overwritten_unless_forced(tmp_path: Path) -> None:
-    target = tmp_path / "aasist-l.onnx"
+    target = tmp_path / "fscnn.onnx"
     target.write_text("mine")
-    flags = [
-        "--model",
-        "aasist-l",
-        "--checkpoint",
-        "random",
-        "--set",
-        "clip_samples=16000",
-        "--out",
-        str(tmp_path),
-    ]
+    flags = [*QUICK, "--out", str(tmp_path)]
     with pytest.raises(UserError, match="--force"):
         to_onnx.main(flags)
     assert target.read_text() == "mine"
@@ -148,18 +132,9 @@ def test_nothing_is_overwritten_unless_forced(tmp_path: Path) -> None:
 def test_speech_of_the_users_own_verifies_the_file(
     tmp_path: Path, speech_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = [
-        "--model",
-        "aasist-l",
-        "--checkpoint",
-        "random",
-        "--set",
-        "clip_samples=16000",
-        "--out",
-        str(tmp_path),
-    ]
+    flags = [*QUICK, "--out", str(tmp_path)]
     assert to_onnx.main([*flags, "--verify-audio", str(speech_folder)]) == 0
-    parity = read_manifest(tmp_path / "aasist-l.onnx").parity
+    parity = read_manifest(tmp_path / "fscnn.onnx").parity
     assert parity is not None
     assert parity.clips == len(list(speech_folder.glob("*.wav")))
     assert "parity" in capsys.readouterr().out
