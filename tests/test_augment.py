@@ -208,6 +208,21 @@ def test_a_bent_line_adds_harmonics_and_nothing_else() -> None:
     assert np.median(elsewhere) < -60
 
 
+def test_a_bent_line_delays_nothing() -> None:
+    wave = white()
+    for seed in range(8):
+        line = convolutive(wave, np.random.default_rng(seed))
+        likeness = signal.correlate(line, wave)
+        assert np.argmax(np.abs(likeness)) == CROP - 1
+    for power in range(1, rawboost.POWERS):  # every power, not only the loudest
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rawboost, "WEAKER_DB", (0.0, 0.0))
+            patch.setattr(rawboost, "POWERS", power + 1)
+            bent = np.abs(wave) / np.abs(wave).max()
+            likeness = signal.correlate(convolutive(bent, np.random.default_rng(0)), bent - bent.mean())
+            assert np.argmax(np.abs(likeness)) == CROP - 1
+
+
 def test_impulses_follow_the_signal() -> None:
     wave = white()
     counts = []

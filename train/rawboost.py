@@ -1,9 +1,9 @@
 """RawBoost: what telephone lines, amplifiers and converters do to speech (Tak et al., arXiv 2111.04433).
 
-Three algorithms, with the settings of the paper's Table 1. Powers of the waveform, each through a filter of
-random notches, are what a line with a bent characteristic gives (1). Single samples are off by a share of
-themselves (2). Stationary noise through such a filter lies over everything (3). `rawboost` draws one of
-them, or the first and then the second, which the paper found best for telephone speech.
+Three algorithms, with the settings that their authors' program has by default. Powers of the waveform, each
+through a filter of random notches, are what a line with a bent characteristic gives (1). Single samples are
+off by a share of themselves (2). Stationary noise through such a filter lies over everything (3). `rawboost`
+draws one of them, or the first and then the second.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def rawboost(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray
 
 
 def convolutive(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Returns the sum of the waveform's powers, each through its own notches (algorithm 1, eq. 1).
+    """Returns the sum of the waveform's powers, each through its own notches (algorithm 1).
 
-    The powers are those of the waveform brought to a peak of one.
+    The waveform is brought to a peak of one first, so that a quiet one is bent like a loud one.
     """
     peak = float(np.abs(waveform).max()) or 1.0
     x = waveform / peak
@@ -52,14 +52,17 @@ def convolutive(waveform: np.ndarray, generator: np.random.Generator) -> np.ndar
     for order in range(POWERS):
         power = power * x
         gain_db = -generator.uniform(*WEAKER_DB) if order else 0.0
-        taps = (notches(generator) * 10 ** (gain_db / 20)).astype(np.float32)
-        spectrum += fft.rfft(power, points) * fft.rfft(taps, points)
+        taps = notches(generator) * 10 ** (gain_db / 20)
+        response = np.zeros(points, np.float32)
+        response[: len(taps)] = taps
+        # Linear phase: without its delay, which is another for each power.
+        spectrum += fft.rfft(power, points) * fft.rfft(np.roll(response, -(len(taps) // 2)))
     y = fft.irfft(spectrum, points)[: len(x)]
     return ((y - y.mean()) * peak).astype(np.float32)
 
 
 def impulsive(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Returns the waveform with a few of its samples off by up to twice themselves (algorithm 2, eq. 2)."""
+    """Returns the waveform with a few of its samples off by up to twice themselves (algorithm 2)."""
     y = waveform.copy()
     count = int(len(y) * generator.uniform(0, MOST_HIT))
     hit = generator.choice(len(y), count, replace=False)
@@ -69,7 +72,7 @@ def impulsive(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarra
 
 
 def stationary(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Returns the waveform under white noise that went through random notches (algorithm 3, eq. 3)."""
+    """Returns the waveform under white noise that went through random notches (algorithm 3)."""
     noise = signal.fftconvolve(generator.standard_normal(len(waveform)), notches(generator))[: len(waveform)]
     level = np.linalg.norm(waveform) / 10 ** (generator.uniform(*NOISE_SNR_DB) / 20)
     return (waveform + noise * (level / np.linalg.norm(noise))).astype(np.float32)
