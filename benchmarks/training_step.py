@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -61,7 +60,7 @@ def measure(path: Path, args: argparse.Namespace, folder: Path) -> Row:
         folder: Where a run may keep its files.
     """
     recipe = replace_schedule(read_recipe(path), precision=args.precision)
-    place = Namespace(
+    place = argparse.Namespace(
         audio=args.audio, protocol=args.protocol, more=args.more, out=folder, threads=1, device="cpu"
     )
     material = gather(place, recipe, Ranks())

@@ -87,6 +87,17 @@ def test_a_stopped_run_goes_on_to_the_same_clips(tmp_path: Path) -> None:
 
 
 @needs_one
+def test_clips_of_another_seed_are_not_taken_for_this_ones(tmp_path: Path) -> None:
+    first = speak(tmp_path / "both", "--seed", "0")
+    second = speak(tmp_path / "both", "--seed", "1", "--resume")
+    alone = speak(tmp_path / "alone", "--seed", "1")
+    assert not {row.path for row in first} & {row.path for row in second}
+    for one, other in zip(second, alone, strict=True):
+        assert (one.path, one.attack) == (other.path, other.attack)
+        assert (one.folder / one.path).read_bytes() == (other.folder / other.path).read_bytes()
+
+
+@needs_one
 def test_texts_of_ones_own_are_said(tmp_path: Path) -> None:
     short, long = tmp_path / "short.txt", tmp_path / "long.txt"
     short.write_text("No.\n\n")

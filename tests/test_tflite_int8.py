@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 
-from antispoof.audio import SAMPLE_RATE
 from antispoof.errors import UserError
 from antispoof.manifest import read_manifest
-from antispoof.speechlike import speech_like, speech_like_batch
+from antispoof.speechlike import speech_like_batch
 from benchmarks import quantized
 from benchmarks.gate import agreement
 from benchmarks.trial_scores import find_clips
@@ -21,6 +19,7 @@ from quantize import tflite_int8
 from quantize.tflite_graph import TfliteGraph
 from runtimes import load
 from runtimes.tflite_bytes import METADATA_KEY, schema, unpacked
+from tests.quantized_copies import quantize, write_recordings
 
 pytest.importorskip("ai_edge_quantizer")
 
@@ -44,16 +43,7 @@ def clips() -> np.ndarray:
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A few clips to calibrate on."""
-    folder = tmp_path_factory.mktemp("recordings")
-    for index in range(6):
-        soundfile.write(folder / f"{index}.wav", speech_like(index, SAMPLES), SAMPLE_RATE)
-    return folder
-
-
-def quantize(source: Path, recipe: str, recordings: Path, folder: Path) -> Path:
-    flags = ["--calibration", "all", "--audio", str(recordings), "--out", str(folder), "--force"]
-    assert tflite_int8.main([str(source), "--recipe", recipe, *flags]) == 0
-    return folder / f"aasist-l.{recipe}.tflite"
+    return write_recordings(tmp_path_factory.mktemp("recordings"), 6, SAMPLES)
 
 
 # Scores of the bundled model spread over about 5. Ranges fixed beforehand move them by a few tenths, ranges
@@ -66,9 +56,9 @@ SHARE_OF_SIZE = {"w8d8": 0.75, "w8a8": 0.8, "w8": 0.6, "f16-mixed": 0.8}
 def test_a_quantized_file_scores_nearly_like_its_source(
     recipe: str, source: Path, recordings: Path, clips: np.ndarray, tmp_path: Path
 ) -> None:
-    path = quantize(source, recipe, recordings, tmp_path)
+    path = quantize(tflite_int8.main, source, recipe, recordings, tmp_path)
     content = path.read_bytes()
-    again = quantize(source, recipe, recordings, tmp_path)
+    again = quantize(tflite_int8.main, source, recipe, recordings, tmp_path)
     assert again.read_bytes() == content  # the same clips give the same file
     difference = np.abs(load(path).score(clips) - load(source).score(clips))
     assert 0 < np.median(difference) <= LARGEST_MEDIAN[recipe]
@@ -92,14 +82,14 @@ def weights_of(path: Path) -> dict[str, list[int]]:
 
 
 def test_the_front_end_and_graph_attention_stay_float(source: Path, recordings: Path, tmp_path: Path) -> None:
-    types = weights_of(quantize(source, "w8d8", recordings, tmp_path))
+    types = weights_of(quantize(tflite_int8.main, source, "w8d8", recordings, tmp_path))
     tensor_type: Any = schema().TensorType
     assert set(types["CONV_2D"]) == {tensor_type.INT8}
     assert set(types["DEPTHWISE_CONV_2D"]) == set(types["FULLY_CONNECTED"]) == {tensor_type.FLOAT32}
 
 
 def test_weights_of_the_front_end_keep_three_digits(source: Path, recordings: Path, tmp_path: Path) -> None:
-    path = quantize(source, "w8", recordings, tmp_path)
+    path = quantize(tflite_int8.main, source, "w8", recordings, tmp_path)
     graph = TfliteGraph(path.read_bytes())
     assert not TfliteGraph(source.read_bytes()).takes_powers()
     tensor_type: Any = schema().TensorType

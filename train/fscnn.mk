@@ -1,6 +1,6 @@
 # The default detector, from recordings to three seeds of it: vocoders, copies of speech, networks by labels, the
 # networks that teach, the detector. That takes many hours of a CPU (benchmarks/training_step.py measures what a step
-# takes); stopped anywhere, it goes on there.
+# takes); stopped anywhere, it goes on there, but for a vocoder, which begins again.
 #
 #   make -f train/fscnn.mk -j2 AUDIO=DIR AASIST_L=AASIST-L.pth OUT=DIR     (-n prints the commands)
 #

@@ -22,17 +22,16 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
-from antispoof.audio import SAMPLE_RATE, load_audio
+from antispoof.audio import load_audio
 from antispoof.channel import trim_silence
 from antispoof.data import SPOOF
 from antispoof.errors import UserError, run
 from antispoof.text_tables import text_lines
+from train.made_clips import write_clip, write_list
 from train.program import output_of, write_by_program
 from train.sentences import SENTENCES
-from train.states import write_text
 
 COLUMNS = ("path", "label", "split", "dataset", "attack", "source", "licence")
 ENGLISH = "en"
@@ -40,7 +39,7 @@ MOST_SENTENCES = 3
 SPEEDS_WPM = (130, 210)
 PITCHES = (20, 80)  # of espeak-ng's 0 to 99
 STRETCHES = (0.8, 1.25)  # of flite's durations
-VARIANT_SHARE = 0.7  # of espeak-ng's clips that are in one of its other voices, adults and children
+VARIANT_SHARE = 0.7  # of espeak-ng's clips, whose voice is changed by one of its variants
 NOT_FLITE = ("kal", "awb_time")  # at 8 kHz, which would give them away, and made for telling the time
 
 
@@ -103,21 +102,20 @@ def main(argv: list[str] | None = None) -> int:
     voices = find_voices(args.engine, args.language)
     texts = read_texts(args.texts, args.language)
     args.out.mkdir(parents=True, exist_ok=True)
-    lines = [COLUMNS]
+    lines = []
     for number in tqdm(range(args.count), desc="speaking", unit="clip", disable=None):
         generator = np.random.default_rng([args.seed, number])
         engine = str(generator.choice(sorted(voices)))
-        path = args.out / f"{number:06d}.flac"
-        # Drawn before anything else, so that the list is the same whatever was made before.
         voice = str(generator.choice(voices[engine]))
+        # By all that the list says of it: what another seed or other voices left is never taken for it.
+        path = args.out / f"{args.seed}.{number:06d}.{engine}.{voice}.flac"
         if not path.exists():
             speak(engine, voice, texts, path, generator)
-        attack = f"{engine} {voice}"
-        lines.append(
-            (path.name, SPOOF, "train", f"text-to-speech by {engine}", attack, "", ENGINES[engine].licence)
-        )
-    write_text(args.out / "manifest.tsv", "".join("\t".join(fields) + "\n" for fields in lines))
-    print(f"{args.count} clips by {' and '.join(sorted(voices))}: {args.out / 'manifest.tsv'}")
+        known = {"label": SPOOF, "split": "train", "source": "", "licence": ENGINES[engine].licence}
+        dataset, attack = f"text-to-speech by {engine}", f"{engine} {voice}"
+        lines.append({**known, "path": path.name, "dataset": dataset, "attack": attack})
+    listed = write_list(args.out, COLUMNS, lines)
+    print(f"{args.count} clips by {' and '.join(sorted(voices))}: {listed}")
     return 0
 
 
@@ -173,10 +171,7 @@ def speak(engine: str, voice: str, texts: Sequence[str], path: Path, generator: 
         )
         text.write_text(" ".join(texts[index] for index in said) + "\n", encoding="utf-8")
         write_by_program(ENGINES[engine].command(voice, text, made, generator), made)
-        waveform = trim_silence(load_audio(made))
-    partial = path.with_name(f".{path.name}.partial")
-    soundfile.write(partial, waveform, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
-    partial.replace(path)
+        write_clip(path, trim_silence(load_audio(made)))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 from tqdm import tqdm
 
@@ -42,8 +41,8 @@ from train.dataset import (
     training_rows,
     weight_of,
 )
+from train.made_clips import write_clip, write_list
 from train.recipe import AugmentRecipe, TransferRecipe, read_recipe
-from train.states import write_text
 
 COLUMNS = ("path", "label", "split", "dataset", "source", "licence")
 CHANGES = 0.7  # chance of each of the two changes of a changed excerpt
@@ -117,8 +116,7 @@ def main(argv: list[str] | None = None) -> int:
         lines = write_excerpts(excerpts, args.seed, partial)
         if not lines:
             raise UserError(f"{args.config}: transfer.excerpts asks for none of these recordings")
-        table = [COLUMNS, *(tuple(line[column] for column in COLUMNS) for line in lines)]
-        write_text(partial / "manifest.tsv", "".join("\t".join(fields) + "\n" for fields in table))
+        write_list(partial, COLUMNS, lines)
         store.unlink()
         partial.rename(args.out)
     finally:
@@ -144,7 +142,7 @@ def write_excerpts(excerpts: Excerpts, seed: int, folder: Path) -> list[dict[str
             excerpt = excerpts.draw(index, relatives[row.dataset], generator)
             name = f"{index:06d}.{number}.flac"
             loudest = max(float(np.abs(excerpt).max()), 1.0)
-            soundfile.write(folder / name, excerpt / loudest, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
+            write_clip(folder / name, excerpt / loudest)
             known = {"dataset": f"excerpts of {row.dataset}", "source": row.path, "licence": row.licence}
             lines.append({"path": name, "label": UNLABELLED, "split": "train", **known})
     return lines

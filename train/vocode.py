@@ -26,7 +26,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 import torch
 from tqdm import tqdm
@@ -37,11 +36,12 @@ from antispoof.data import BONAFIDE, NOISE, SPOOF, UNKNOWN
 from antispoof.errors import UserError, run
 from train.augment import BIT_RATES
 from train.dataset import Row, may_train, read_rows
-from train.loop import write_text
 from train.lyra import load_lyra
+from train.made_clips import write_clip, write_list
 from train.neural_vocoder import load_vocoder
 from train.recipe import read_recipe
 from train.resynthesis import HARMLESS, SPOOFING, Resynthesis, cross
+from train.states import write_text
 from train.vocoder_program import by_program
 
 RATES = (16_000, 22_050, 22_050, 24_000)  # of synthesis systems, the commonest one twice
@@ -103,13 +103,13 @@ def make_copies_of(job: Job) -> list[Line]:
     known = {"split": "train", "dataset": f"copies of {job.row.dataset}", "licence": job.row.licence}
     line = {**known, "path": job.name, "label": label, "attack": attack, "source": job.row.path}
     if codec is None:
-        _write(job, job.name, copied)
+        write_clip(job.out / job.name, copied)
         return [line]
-    _write(job, job.name, transcode(copied, codec, bit_rate))
+    write_clip(job.out / job.name, transcode(copied, codec, bit_rate))
     if job.row.label == SPOOF:
         return [line]
     twin = job.name.replace(".flac", ".original.flac")
-    _write(job, twin, transcode(original, codec, bit_rate))
+    write_clip(job.out / twin, transcode(original, codec, bit_rate))
     bonafide = {**line, "path": twin, "label": BONAFIDE, "attack": UNKNOWN}
     return [bonafide, {**line, "source": twin}]
 
@@ -130,12 +130,6 @@ def choose(job: Job, generator: np.random.Generator) -> str:
     if job.vocoders and draw < HARMLESS_SHARE + job.neural_share:
         return job.vocoders[generator.integers(len(job.vocoders))]
     return str(generator.choice(list(job.ways)))
-
-
-def _write(job: Job, name: str, waveform: np.ndarray) -> None:
-    partial = job.out / f".{name}.partial"
-    soundfile.write(partial, waveform, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
-    partial.replace(job.out / name)
 
 
 def resynthesise(original: np.ndarray, way: str, generator: np.random.Generator) -> np.ndarray | None:
@@ -217,9 +211,8 @@ def main(argv: list[str] | None = None) -> int:
         for copy in range(args.copies if row.label == BONAFIDE else 1)
     ]
     lines = make_copies(jobs, args.workers, journal)
-    table = [COLUMNS, *(tuple(line[column] for column in COLUMNS) for line in lines)]
-    write_text(args.out / "manifest.tsv", "".join("\t".join(fields) + "\n" for fields in table))
-    print(f"{len(lines)} copies of {len(speech)} recordings: {args.out / 'manifest.tsv'}")
+    listed = write_list(args.out, COLUMNS, lines)
+    print(f"{len(lines)} copies of {len(speech)} recordings: {listed}")
     return 0
 
 

@@ -9,12 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
-from antispoof.audio import SAMPLE_RATE
 from antispoof.errors import UserError
 from antispoof.manifest import describe_file, read_manifest
-from antispoof.speechlike import speech_like, speech_like_batch
+from antispoof.speechlike import speech_like_batch
 from benchmarks import quantized
 from benchmarks.gate import agreement
 from benchmarks.trial_scores import find_clips
@@ -25,6 +23,7 @@ from quantize.palette import palette_of
 from runtimes import load
 from runtimes.ml_program.package import read_package
 from runtimes.ml_program.program import Program, Reference
+from tests.quantized_copies import quantize, write_recordings
 
 pytest.importorskip("coremltools")
 
@@ -59,16 +58,7 @@ def clips() -> np.ndarray:
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A few clips to calibrate on: the evaluator is not fast."""
-    folder = tmp_path_factory.mktemp("recordings")
-    for index in range(4):
-        soundfile.write(folder / f"{index}.wav", speech_like(index, SAMPLES), SAMPLE_RATE)
-    return folder
-
-
-def quantize(source: Path, recipe: str, recordings: Path, folder: Path) -> Path:
-    flags = ["--calibration", "all", "--audio", str(recordings), "--out", str(folder), "--force"]
-    assert coreml_int8.main([str(source), "--recipe", recipe, *flags]) == 0
-    return folder / f"aasist-l.{recipe}.mlpackage"
+    return write_recordings(tmp_path_factory.mktemp("recordings"), 4, SAMPLES)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +67,7 @@ def quantized_package(
 ) -> Callable[[str], Path]:
     """Copies by recipe that several tests look at."""
     folder = tmp_path_factory.mktemp("quantized")
-    return lru_cache(lambda recipe: quantize(source, recipe, recordings, folder))
+    return lru_cache(lambda recipe: quantize(coreml_int8.main, source, recipe, recordings, folder))
 
 
 # Scores of the bundled model spread over about 5. Integer weights move them by hundredths, integer
@@ -117,7 +107,7 @@ def stored_whole(program: Program, layers: list[str]) -> bool:
 def test_the_same_clips_give_the_same_bytes(
     source: Path, recordings: Path, quantized_package: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    again = quantize(source, "w8a8", recordings, tmp_path)
+    again = quantize(coreml_int8.main, source, "w8a8", recordings, tmp_path)
     assert describe_file(again) == describe_file(quantized_package("w8a8"))
 
 
@@ -146,7 +136,7 @@ def test_what_ios_18_brought_is_written_for_it_alone(
     with pytest.raises(UserError, match="--target iOS18"):
         coreml_int8.main([str(source), "--recipe", recipe, "--out", str(tmp_path)])
     assert not list(tmp_path.iterdir())
-    path = quantize(newer, recipe, recordings, tmp_path)
+    path = quantize(coreml_int8.main, newer, recipe, recordings, tmp_path)
     assert np.isfinite(load(path).score(clips)).all()
     assert describe_file(path).bytes < 0.75 * describe_file(newer).bytes
 
