@@ -13,12 +13,13 @@ import soundfile
 import torch
 import yaml
 
-from antispoof.audio import SAMPLE_RATE
+from antispoof.audio import SAMPLE_RATE, load_audio
+from antispoof.channel import transcode
 from antispoof.errors import UserError
 from antispoof.speechlike import speech_like
 from train import neural_vocoder, vocode
-from train.augment import Augmentation
-from train.dataset import Batches, decode, read_rows
+from train.augment import BIT_RATES, Augmentation
+from train.dataset import INT16_SCALE, Batches, decode, read_rows
 from train.recipe import AugmentRecipe, DataRecipe
 from train.resynthesis import HARMLESS, SPOOFING, cross, griffin_lim, mel_filters
 from train.vocoder_program import STEP
@@ -193,6 +194,17 @@ def test_a_stopped_run_makes_the_same_folder(corpus: Path, copies: Path, tmp_pat
     assert made
     for name in made:
         assert (out / name).read_bytes() == (copies / name).read_bytes()
+
+
+def test_a_codec_that_is_asked_for_is_the_only_one(corpus: Path, tmp_path: Path) -> None:
+    flags = ("--copies", "1", "--codec-share", "1", "--codec", "opus")
+    assert vocode.main(arguments(corpus, tmp_path, *flags)) == 0
+    twins = sorted(tmp_path.glob("*.original.flac"))
+    assert twins
+    for twin in twins:
+        original = load_audio(corpus / f"{twin.name.partition('.')[0]}.flac")
+        coded = [transcode(original, "opus", rate) for rate in BIT_RATES["opus"]]
+        assert min(np.abs(load_audio(twin) - one).max() for one in coded) < 1 / INT16_SCALE
 
 
 @pytest.mark.parametrize(

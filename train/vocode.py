@@ -63,6 +63,7 @@ class Job:
     seed: int
     vocoders: tuple[str, ...]
     codec_share: float
+    codecs: tuple[str, ...]
     neural_share: float
     cross_share: float
     ways: tuple[str, ...]
@@ -85,7 +86,7 @@ def make_copies_of(job: Job) -> list[Line]:
     """
     generator = np.random.default_rng([job.seed, zlib.crc32(job.row.path.encode()), job.copy])
     coded = generator.random() < job.codec_share
-    codec = str(generator.choice([name for name in BIT_RATES if name in codecs()])) if coded else None
+    codec = str(generator.choice(list(job.codecs))) if coded else None
     bit_rate = int(generator.choice(BIT_RATES[codec])) if codec else None
     way = "" if job.row.label == SPOOF else choose(job, generator)
     original = load_audio(job.row.folder / job.row.path)
@@ -112,6 +113,11 @@ def make_copies_of(job: Job) -> list[Line]:
     write_clip(job.out / twin, transcode(original, codec, bit_rate))
     bonafide = {**line, "path": twin, "label": BONAFIDE, "attack": UNKNOWN}
     return [bonafide, {**line, "source": twin}]
+
+
+def _codecs() -> list[str]:
+    """Returns the codecs with bit rates that are here."""
+    return [name for name in BIT_RATES if name in codecs()]
 
 
 def _name(way: str) -> str:
@@ -203,6 +209,7 @@ def main(argv: list[str] | None = None) -> int:
             args.seed,
             (*map(str, args.vocoder), *args.program),
             args.codec_share,
+            tuple(args.codec or _codecs()),
             args.neural_share,
             args.cross_share,
             tuple(args.way or SPOOFING),
@@ -297,6 +304,9 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=0.3,
         help="of copies that go through a codec (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--codec", action="append", choices=_codecs(), help="one of those to use (default: all of them)"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
