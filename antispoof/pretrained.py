@@ -20,6 +20,7 @@ from antispoof.models.layers.wavlm_pretrained import without_pretrained
 
 DEFAULT_MODEL = "fscnn"
 BUNDLED = Path(__file__).resolve().parent / "checkpoints"
+FOR_INTEGERS = "-qat"  # ends the name of a bundled checkpoint that was fine-tuned for integers
 RANDOM_SEED = 0
 DOWNLOAD_SECONDS = 30
 MAX_DOWNLOAD_BYTES = 64 << 20
@@ -60,9 +61,14 @@ class Weights:
     thresholds: tuple[Threshold, ...] = ()
 
 
-def bundled_path(model: str) -> Path | None:
-    """Returns the checkpoint of ``model`` that ships with this package, or None."""
-    path = BUNDLED / f"{model}.safetensors"
+def bundled_path(model: str, *, for_integers: bool = False) -> Path | None:
+    """Returns the checkpoint of ``model`` that ships with this package, or None.
+
+    Args:
+        model: Its name.
+        for_integers: The one that train/qat.py fine-tuned.
+    """
+    path = BUNDLED / f"{model}{FOR_INTEGERS if for_integers else ''}.safetensors"
     return path if path.is_file() else None
 
 
@@ -72,7 +78,8 @@ def load_pretrained(checkpoint: str | None = None, model: str | None = None, **o
     Args:
         checkpoint: A checkpoint file; ``official`` for the authors' published weights (downloaded
             once); ``random`` for seeded random weights, to try an architecture out; None for the
-            weights that ship with this package.
+            weights that ship with this package, and ``qat`` for those of them that were fine-tuned
+            to be quantized.
         model: The model's name. Not needed for a checkpoint file that tells; `DEFAULT_MODEL`
             where nothing else says.
         **overrides: Configuration of the model.
@@ -80,7 +87,7 @@ def load_pretrained(checkpoint: str | None = None, model: str | None = None, **o
     Raises:
         UserError: There are no such weights, they cannot be had, or they do not fit the model.
     """
-    if checkpoint not in (None, "official", "random"):
+    if checkpoint not in (None, "official", "random", "qat"):
         detector = load_model(checkpoint, model, **overrides)
         metadata = read_checkpoint(checkpoint).metadata
         licence = metadata.get("licence", "not stated")
@@ -100,10 +107,11 @@ def load_pretrained(checkpoint: str | None = None, model: str | None = None, **o
             )
         load_weights(detector, read_checkpoint(fetch(download)))
         return Weights(detector, download.url, download.licence)
-    path = bundled_path(model)
+    path = bundled_path(model, for_integers=checkpoint == "qat")
     if path is None:
+        which = "fine-tuned for integers " if checkpoint == "qat" else ""
         raise UserError(
-            f"no weights of {model} ship with this package; give --checkpoint FILE, official or random"
+            f"no weights of {model} {which}ship with this package; give --checkpoint FILE, official or random"
         )
     content = read_checkpoint(path)
     load_weights(detector, content)

@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("subject", metavar="MODEL", help="a checkpoint, or a model's name")
     p.add_argument("--model", choices=model_names(), help="which network, for a checkpoint")
-    p.add_argument("--checkpoint", metavar="FILE", help="weights for a name: a file, official or random")
+    p.add_argument("--checkpoint", metavar="FILE", help="weights for a name: a file, official, qat or random")
     p.add_argument("--audio", type=Path, metavar="DIR", help="folder of the trials' audio")
     p.add_argument("--protocol", type=Path, help="the list of trials with their labels")
     p.add_argument("--protocol-format", choices=FORMATS, help="default: recognised from its first line")

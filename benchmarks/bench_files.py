@@ -22,7 +22,7 @@ class Origin:
 
     Attributes:
         model: The model's name, where it is given.
-        checkpoint: A file, ``official``, ``random``, or None for the bundled weights.
+        checkpoint: A file, ``official``, ``qat``, ``random``, or None for the bundled weights.
         calibration: Folder of recordings that ranges are taken from; None for generated signals.
     """
 

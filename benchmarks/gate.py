@@ -9,9 +9,8 @@ so the difference has a paired bootstrap interval, and the verdict follows from 
 
 A bootstrap cannot draw what it has not seen: where no trial changes sides its interval has no width, on ten
 trials as on ten thousand. So the upper end is never below what the number of trials can resolve: an error
-that
-none of n trials shows has a rate of up to 3 / n (95 %, the "rule of three", Hanley and Lippman-Hand 1983).
-Only a candidate that gives the very same scores is exempt.
+that none of n trials shows has a rate of up to 3 / n (95 %, the "rule of three", Hanley and Lippman-Hand
+1983). Only a candidate that gives the very same scores is exempt.
 """
 
 from __future__ import annotations

@@ -1,18 +1,17 @@
-"""Says whether a model file may stand in for another: PASS, FAIL or UNDERPOWERED, and why.
+"""Says whether model files may stand in for another: PASS, FAIL or UNDERPOWERED, and why.
 
     python benchmarks/parity.py out/aasist-l.onnx out/aasist-l.w8a8.onnx --audio clips --protocol list.tsv \
         --split dev --split test
     python benchmarks/parity.py weights.pth out/aasist-l.onnx --model aasist-l --audio LA/dev/flac \
         --protocol dev.trl.txt --asv-scores asv.dev.txt --faster
 
-Both score the same trials. The candidate passes if its EER is shown to be at most 0.3 percentage points
-higher
-(--allowed-eer-difference): the upper end of the paired bootstrap interval is what counts. Where the trials
-are
-too few to show that, the word is UNDERPOWERED, with how many would be needed. A candidate fails too if its
-scores are inverted or do not correlate with the reference's, or if it was made from other weights.
+All score the same trials. A candidate passes if its EER is shown to be at most 0.3 percentage points
+higher (--allowed-eer-difference): the upper end of the paired bootstrap interval is what counts. Where the
+trials are too few to show that, the word is UNDERPOWERED, with how many would be needed. A candidate fails
+too if its scores are inverted or do not correlate with the reference's, or if it was made from other weights.
 
-Exit code 0 is PASS and nothing else: UNDERPOWERED is exit 1 like FAIL, for what was not shown is not known.
+Exit code 0 is PASS of every candidate and nothing else: UNDERPOWERED is exit 1 like FAIL, for what was not
+shown is not known.
 Scores are remembered in --cache, so a run that was interrupted goes on and a repeated one is quick.
 """
 
@@ -20,13 +19,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import antispoof
 from antispoof.bootstrap import DRAWS
 from antispoof.checkpoint import weights_hash
 from antispoof.data import BONAFIDE, FORMATS
@@ -35,7 +33,7 @@ from antispoof.formats import format_of
 from antispoof.manifest import describe_file
 from antispoof.models import model_names
 from antispoof.tdcf import asv_errors, read_asv_scores
-from benchmarks.accuracy import write_json
+from benchmarks.conditions import gather_conditions, refuse_existing, write_results
 from benchmarks.gate import ALLOWED_EER_DIFFERENCE, LEAST_CORRELATION, Trials, Verdict, judge
 from benchmarks.harness import judged, measure
 from benchmarks.pooled_nodes import PooledNodes, compare_pooled_nodes
@@ -45,6 +43,7 @@ from benchmarks.worker_handle import Artifact
 from runtimes import Runtime, load
 from runtimes.eager import EagerRuntime
 
+KIND = "parity"
 CACHE = Path("out/parity-cache")
 SHOWN_FLIPS = 10
 ROUNDS, ROUNDS_SECONDS, TIME_OUT = 30, 120.0, 300.0  # of --faster
@@ -56,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         prog="parity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("reference", type=Path, metavar="REFERENCE", help="the model that is trusted")
-    p.add_argument("candidate", type=Path, metavar="CANDIDATE", help="the one that would replace it")
+    p.add_argument("candidates", nargs="+", type=Path, metavar="CANDIDATE", help="one that would replace it")
     p.add_argument("--audio", type=Path, required=True, metavar="DIR", help="folder of the trials' audio")
     p.add_argument("--protocol", type=Path, required=True, help="the list of trials with their labels")
     p.add_argument("--protocol-format", choices=FORMATS, help="default: recognised from its first line")
@@ -70,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
         help="percentage points that the EER may be higher (default 0.3)",
     )
     p.add_argument("--least-correlation", type=float, default=LEAST_CORRELATION, metavar="R")
-    p.add_argument("--other-weights", action="store_true", help="allow them: the candidate is a student")
+    p.add_argument("--other-weights", action="store_true", help="allow them: candidates are students")
     p.add_argument("--faster", action="store_true", help="fail a candidate that is slower, too")
     p.add_argument("--pooled-nodes", action="store_true", help="compare which graph nodes are kept (ONNX)")
     p.add_argument("--model", choices=model_names(), help="which network, for checkpoints")
@@ -106,15 +105,30 @@ def trials_of(clips: Clips) -> Trials:
     )
 
 
-def time_ratio(args: argparse.Namespace) -> dict[str, Any]:
-    """Returns the candidate's time as a multiple of the reference's, with its interval and the word for it.
+@dataclass(frozen=True)
+class Examined:
+    """What was found of one candidate.
+
+    Attributes:
+        verdict: The word, and the figures behind it.
+        speed: Its time as a multiple of the reference's, where it was asked for.
+        pooled: Which graph nodes it keeps, where it was asked for.
+    """
+
+    verdict: Verdict
+    speed: dict[str, Any] | None
+    pooled: PooledNodes | None
+
+
+def time_ratio(args: argparse.Namespace, candidate: Path) -> dict[str, Any]:
+    """Returns a candidate's time as a multiple of the reference's, with its interval and the word for it.
 
     Raises:
         UserError: One of them cannot be timed.
     """
     artifacts = [
         Artifact(role, path, args.model if format_of(path).name == "torch" else None)
-        for role, path in (("reference", args.reference), ("candidate", args.candidate))
+        for role, path in (("reference", args.reference), ("candidate", candidate))
     ]
     session = measure(
         artifacts, threads=args.threads, repeats=ROUNDS, seconds=ROUNDS_SECONDS, time_out=TIME_OUT
@@ -127,8 +141,9 @@ def time_ratio(args: argparse.Namespace) -> dict[str, Any]:
     return {**asdict(interval), "word": verdict(interval), "rounds": len(base), "threads": args.threads}
 
 
-def table(verdict: Verdict, speed: dict[str, Any] | None, pooled: PooledNodes | None) -> str:
+def table(examined: Examined) -> str:
     """Returns the figures as a short table, the word first."""
+    verdict, speed, pooled = examined.verdict, examined.speed, examined.pooled
     total, difference, close = verdict.bonafide + verdict.spoof, verdict.difference, verdict.agreement
     rows = [(verdict.word, verdict.reasons[0]), *(("", reason) for reason in verdict.reasons[1:])]
     rows += [
@@ -171,8 +186,18 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError("--bootstrap takes at least 1, --seed at least 0")
     if not args.allowed_eer_difference > 0:
         raise UserError("--allowed-eer-difference must be above 0: no number of trials shows equality")
-    if args.json and args.json.exists() and not args.force:
-        raise UserError(f"{args.json} exists; pass --force to overwrite it")
+    if args.json:
+        refuse_existing(args.json, args.force)
+
+
+def row(path: Path, examined: Examined) -> dict[str, Any]:
+    """Returns what goes into the results file of a candidate."""
+    return {
+        "file": asdict(describe_file(path)),
+        **json.loads(json.dumps(asdict(examined.verdict))),
+        "pooled_nodes": None if examined.pooled is None else asdict(examined.pooled),
+        "time_ratio": examined.speed,
+    }
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -180,43 +205,43 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     check_arguments(args)
     asv = read_asv_scores(args.asv_scores) if args.asv_scores else None
-    models = [open_model(path, args) for path in (args.reference, args.candidate)]
+    reference, *candidates = (open_model(path, args) for path in (args.reference, *args.candidates))
     clips = find_clips(args.protocol, args.audio, format=args.protocol_format, splits=args.split)
     memory = None if args.no_cache else args.cache
-    scores = [score_clips(model, clips, memory) for model in models]
-    result = judge(
-        *scores,
-        trials_of(clips),
-        allowed=args.allowed_eer_difference / 100,
-        least_correlation=args.least_correlation,
-        asv=None if asv is None else asv_errors(asv["target"], asv["nontarget"], asv["spoof"]),
-        draws=args.bootstrap,
-        seed=args.seed,
-    )
-    weights = [weights_of(model) for model in models]
-    if None not in weights and weights[0] != weights[1] and not args.other_weights:
-        result = result.failed("the candidate was made from other weights (a student: --other-weights)")
-    pooled = compare_pooled_nodes(args.reference, args.candidate, clips) if args.pooled_nodes else None
-    speed = time_ratio(args) if args.faster else None
-    if speed and speed["word"] == SLOWER:
-        result = result.failed(f"it takes {speed['estimate']:.2f} times the reference's time")
-    print(table(result, speed, pooled))
-    if args.json:
-        files = {"reference": args.reference, "candidate": args.candidate}
-        write_json(
-            args.json,
-            {
-                "files": {role: asdict(describe_file(path)) for role, path in files.items()},
-                "protocol": args.protocol.name,
-                "splits": args.split,
-                "allowed_eer_difference": args.allowed_eer_difference / 100,
-                "versions": {"antispoof": antispoof.__version__, "numpy": np.__version__},
-                **json.loads(json.dumps(asdict(result))),
-                "pooled_nodes": None if pooled is None else asdict(pooled),
-                "time_ratio": speed,
-            },
+    trusted = score_clips(reference, clips, memory)
+    rows = []
+    for path, candidate in zip(args.candidates, candidates, strict=True):
+        result = judge(
+            trusted,
+            score_clips(candidate, clips, memory),
+            trials_of(clips),
+            allowed=args.allowed_eer_difference / 100,
+            least_correlation=args.least_correlation,
+            asv=None if asv is None else asv_errors(asv["target"], asv["nontarget"], asv["spoof"]),
+            draws=args.bootstrap,
+            seed=args.seed,
         )
-    return EXIT_DONE if result.word == "PASS" else EXIT_CHECK_FAILED
+        weights = [weights_of(reference), weights_of(candidate)]
+        if None not in weights and weights[0] != weights[1] and not args.other_weights:
+            result = result.failed("the candidate was made from other weights (a student: --other-weights)")
+        pooled = compare_pooled_nodes(args.reference, path, clips) if args.pooled_nodes else None
+        speed = time_ratio(args, path) if args.faster else None
+        if speed and speed["word"] == SLOWER:
+            result = result.failed(f"it takes {speed['estimate']:.2f} times the reference's time")
+        examined = Examined(result, speed, pooled)
+        if len(candidates) > 1:
+            print(f"{path.name}:" if not rows else f"\n{path.name}:")
+        print(table(examined), flush=True)
+        rows.append(row(path, examined))
+    if args.json:
+        conditions = gather_conditions((args.threads,)) | {
+            "reference": asdict(describe_file(args.reference)),
+            "protocol": args.protocol.name,
+            "splits": args.split,
+            "allowed_eer_difference": args.allowed_eer_difference / 100,
+        }
+        write_results(args.json, KIND, conditions, rows, args.force)
+    return EXIT_DONE if all(row["word"] == "PASS" for row in rows) else EXIT_CHECK_FAILED
 
 
 if __name__ == "__main__":

@@ -219,6 +219,32 @@ def robustness(document: Row) -> str:
     return _table(header, rows) + f"\n\n{about} {_conditions(document)}"
 
 
+def parity(document: Row) -> str:
+    """Renders ``benchmarks/parity.py``."""
+    rows = []
+    for row in document["rows"]:
+        shown = {name: 100 * row["difference"][name] for name in ("estimate", "low", "high")}
+        rows.append(
+            [
+                f"`{row['file']['name']}`",
+                f"{row['file']['bytes'] / 1024:.0f} KiB",
+                row["word"],
+                f"{row['candidate_eer']:.2%}",
+                "{estimate:+.2f} ({low:+.2f} to {high:+.2f})".format(**shown),
+                f"{row['agreement']['pearson']:.4f}",
+                str(len(row["flips"])),
+            ]
+        )
+    header = ["file", "size", "verdict", "EER", "change in points, 95 % interval", "Pearson", "flipped"]
+    conditions, first = document["conditions"], document["rows"][0]
+    about = (
+        f"Instead of `{conditions['reference']['name']}`, whose EER is {first['reference_eer']:.2%} on "
+        f"{first['bonafide']:,} bona fide clips and {first['spoof']:,} spoofs; "
+        f"{100 * conditions['allowed_eer_difference']:.2f} points more are allowed."
+    )
+    return _table(header, rows) + f"\n\n{about} {_conditions(document)}"
+
+
 def quantized(document: Row) -> str:
     """Renders ``benchmarks/quantized.py``."""
     rows = []
@@ -368,6 +394,7 @@ RENDERERS: dict[str, Callable[[Row], str]] = {
     "bimamba-block": bimamba_block,
     "export-cost": export_cost,
     "robustness": robustness,
+    "parity": parity,
     "quantized": quantized,
     "streaming": streaming,
     "training": training,

@@ -63,7 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         metavar="FILE",
-        help="weights: a file, 'official' (the authors', downloaded once) or 'random' (default: bundled)",
+        help="weights: a file, 'official' (the authors', downloaded once), 'qat' (bundled, to be quantized) "
+        "or 'random' (default: bundled)",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("out"), metavar="DIR", help="folder to write to (default out)"

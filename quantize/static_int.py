@@ -14,8 +14,8 @@ instead of 26 ms in the first block of AASIST-L, as little as a ReLU.
 
 A map of one channel in front of the first convolution has the waveform's range from loud to quiet, which no
 256 steps span. It becomes `SPLITS` channels, each a slice of the range, that add up to it (`_split`). That is
-exact to
-more than 10 bits, the convolution's weights are just repeated, and with 8 channels it even runs faster.
+exact to more than 10 bits, the convolution's weights are just repeated, and with 8 channels it even runs
+faster.
 
 The score's mean error over the calibration clips is taken off at the end: maxima over noisy values are
 biased.
@@ -329,8 +329,8 @@ class Rewriter:
         """Adds the slices of a map ``(batch, 1, ...)`` as channels; returns them rounded, and their step.
 
         Channel 0 is what lies below zero, channel i > 0 what lies between (i - 1) and i times the range of
-        the
-        integers; Quantize saturates at both ends, so every channel is 0 outside its slice, and so is padding.
+        the integers; Quantize saturates at both ends, so every channel is 0 outside its slice, and so is
+        padding.
         """
         steps, step = self.split_steps, self.split_step(name)
         rank = self.graph.constants[

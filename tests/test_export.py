@@ -13,6 +13,7 @@ import torch
 
 from antispoof import pretrained
 from antispoof.audio import fit_length, load_audio
+from antispoof.checkpoint import weights_hash
 from antispoof.errors import CheckFailed, UserError
 from antispoof.manifest import manifest_path, read_manifest
 from antispoof.models import create_model, model_names, small_config
@@ -208,9 +209,19 @@ def test_the_bundled_model_is_the_default(tmp_path: Path, capsys: pytest.Capture
     assert pretrained.DEFAULT_MODEL in capsys.readouterr().out
 
 
-def test_a_model_without_weights_says_what_to_give(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--checkpoint"):
-        to_onnx.main(["--model", "aasist", "--out", str(tmp_path)])
+def test_bundled_weights_for_integers_are_others_that_decide_by_their_own_thresholds(tmp_path: Path) -> None:
+    assert to_onnx.main(["--checkpoint", "qat", "--out", str(tmp_path)]) == 0
+    manifest = read_manifest(tmp_path / f"{pretrained.DEFAULT_MODEL}.onnx")
+    assert manifest.weights == f"bundled {pretrained.DEFAULT_MODEL}-qat.safetensors"
+    assert manifest.weights_sha256 != weights_hash(pretrained.load_pretrained().detector)
+    assert manifest.licence == pretrained.load_pretrained().licence
+    assert manifest.thresholds
+
+
+@pytest.mark.parametrize("flags", [[], ["--checkpoint", "qat"]], ids=["float", "qat"])
+def test_a_model_without_weights_says_what_to_give(flags: list[str], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--checkpoint FILE"):
+        to_onnx.main(["--model", "aasist", *flags, "--out", str(tmp_path)])
 
 
 def test_generated_clips_differ_in_level_and_content() -> None:

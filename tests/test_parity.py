@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ import soundfile
 from numpy.typing import NDArray
 
 from antispoof.audio import SAMPLE_RATE
-from antispoof.errors import CheckFailed
+from antispoof.errors import CheckFailed, UserError
 from antispoof.speechlike import speech_like
 from benchmarks import parity
+from benchmarks.conditions import read_results
 from benchmarks.gate import Trials, judge
+from benchmarks.result_tables import RENDERERS
 from export import to_onnx
 
 Floats = NDArray[np.float64]
@@ -80,12 +83,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(place: Path, candidate: str, labels: str) -> int:
+def run(place: Path, candidate: str, labels: str, *more: str) -> int:
     protocol = place / "labels.tsv"
     rows = [f"{index}.wav\t{label}" for index, label in enumerate(labels.split())]
     protocol.write_text("path\tlabel\n" + "\n".join(rows) + "\n")
     paths = [str(place / "one.onnx"), str(place / f"{candidate}.onnx")]
-    return parity.main([*paths, "--audio", str(place), "--protocol", str(protocol), "--no-cache"])
+    return parity.main([*paths, *more, "--audio", str(place), "--protocol", str(protocol), "--no-cache"])
 
 
 def labels_by_score(place: Path) -> str:
@@ -103,6 +106,23 @@ def labels_by_score(place: Path) -> str:
 def test_a_file_passes_against_itself(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(place, "one", labels_by_score(place)) == 0
     assert capsys.readouterr().out.startswith("PASS")
+
+
+def test_several_candidates_must_all_pass_and_stand_in_one_results_file(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = labels_by_score(place)
+    out = tmp_path / "parity.json"
+    assert run(place, "one", labels, str(place / "two.onnx"), "--json", str(out)) == 1
+    printed = capsys.readouterr().out
+    words = re.findall(r"^(one|two)\.onnx:\n(\w+)", printed, re.MULTILINE)
+    assert words == [("one", "PASS"), ("two", "FAIL")]
+    document = read_results(out, parity.KIND)
+    assert [row["word"] for row in document["rows"]] == ["PASS", "FAIL"]
+    shown = RENDERERS[parity.KIND](document).splitlines()
+    assert [line.split(" | ")[2] for line in shown[2:4]] == ["PASS", "FAIL"]
+    with pytest.raises(UserError, match="--force"):
+        run(place, "one", labels, "--json", str(out))
 
 
 def test_other_weights_fail_whatever_they_score(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -267,3 +287,16 @@ def test_what_must_not_replace_the_published_aasist_l_fails_on_real_speech(
     printed = capsys.readouterr().out
     assert printed.startswith("FAIL")
     assert reason in printed
+
+
+@pytest.mark.slow
+def test_the_bundled_integers_may_stand_in_for_the_float_detector(shared: Path, tmp_path: Path) -> None:
+    from quantize import onnx_int8
+
+    out, audio = ["--out", str(tmp_path)], ["--audio", str(shared / "audio")]
+    assert to_onnx.main(out) == 0
+    assert to_onnx.main(["--checkpoint", "qat", "--name", "fscnn-qat", *out]) == 0
+    assert onnx_int8.main([str(tmp_path / "fscnn-qat.onnx"), *audio]) == 0
+    files = [str(tmp_path / name) for name in ("fscnn.onnx", "fscnn-qat.w8a8-rr.onnx")]
+    trials = ["--protocol", str(shared / "audio" / "manifest.tsv"), "--no-cache"]
+    assert parity.main([*files, "--other-weights", *audio, *trials]) == 0
