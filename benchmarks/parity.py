@@ -239,6 +239,8 @@ def main(argv: list[str] | None = None) -> int:
             "protocol": args.protocol.name,
             "splits": args.split,
             "allowed_eer_difference": args.allowed_eer_difference / 100,
+            "least_correlation": args.least_correlation,
+            "other_weights": args.other_weights,
         }
         write_results(args.json, KIND, conditions, rows, args.force)
     return EXIT_DONE if all(row["word"] == "PASS" for row in rows) else EXIT_CHECK_FAILED

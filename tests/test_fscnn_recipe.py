@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import shlex
 import subprocess
@@ -124,10 +125,11 @@ def test_all_of_it_runs_and_is_not_done_twice(tmp_path: Path, corpus: Path) -> N
     words = [f"AUDIO={corpus}", f"AASIST_L={teacher}", f"OUT={out}", "STEPS=2", "VOCODER_STEPS=2", "SEEDS=0"]
     done = make("-j2", *words)
     assert done.returncode == 0, done.stderr[-2_000:]
-    model, start = (load_model(out / f"{name}-0" / "final.safetensors") for name in ("fscnn", "pairs"))
-    assert any(
-        not torch.equal(one, two) for one, two in zip(model.parameters(), start.parameters(), strict=True)
-    )
+    stages = [load_model(out / f"{name}-0" / "final.safetensors") for name in ("pairs", "fscnn", "qat")]
+    for start, model in itertools.pairwise(stages):
+        assert any(
+            not torch.equal(one, two) for one, two in zip(start.parameters(), model.parameters(), strict=True)
+        )
     ways = {row.attack for row in read_rows(out / "copies" / "neural" / "manifest.tsv")}
     assert any("autoencoder.half" in way for way in ways)
     again = make(*words)

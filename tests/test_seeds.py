@@ -18,7 +18,7 @@ from antispoof.errors import UserError
 from antispoof.metrics import equal_error_rate
 from antispoof.models import Detector, create_model
 from antispoof.speechlike import speech_like
-from benchmarks import result_tables, seeds
+from benchmarks import detection_tables, seeds
 from train.dataset import decode, read_rows
 from train.evaluation import CORRUPTED, degrade, score_ways
 from train.scoring import score_clips
@@ -74,7 +74,7 @@ def test_rows_are_splits_data_sets_and_conditions(
     hashes = document["conditions"]["weights_sha256"]
     assert [len(set(hashes[name])) for name in ("fscnn", "wide")] == [2, 1]
     assert capsys.readouterr().out.count("wide") == len(heard)
-    table = result_tables.seeds(document)
+    table = detection_tables.seeds(document)
     assert "fscnn, 2 seeds" in table
     assert "test, page/*" in table
 

@@ -16,7 +16,7 @@ from antispoof.bootstrap import eer_difference, eer_interval, mean_eer
 from antispoof.channel import band_limit
 from antispoof.errors import UserError
 from antispoof.speechlike import speech_like
-from benchmarks import result_tables, training
+from benchmarks import detection_tables, training
 from train import distill, fit
 
 pytestmark = pytest.mark.usefixtures("threads_as_before")
@@ -80,7 +80,7 @@ def test_figures_are_those_of_the_final_weights(
         np.mean(row["other"]["eers"]) - np.mean(row["base"]["eers"])
     )
     assert "test" in capsys.readouterr().out
-    table = result_tables.training(document)
+    table = detection_tables.training(document)
     assert "labels alone" in table
     assert "taught by 1 `final.safetensors`" in table
     with pytest.raises(UserError, match="--force"):

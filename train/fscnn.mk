@@ -1,6 +1,7 @@
 # The default detector, from recordings to three seeds of it: vocoders, copies of speech, networks by labels, the
-# networks that teach, the detector. That takes many hours of a CPU (benchmarks/training_step.py measures what a step
-# takes); stopped anywhere, it goes on there, but for a vocoder, which begins again.
+# networks that teach, the detector, and its first seed fine-tuned for integers. That takes many hours of a CPU
+# (benchmarks/training_step.py measures what a step takes); stopped anywhere, it goes on there, but for a vocoder,
+# which begins again.
 #
 #   make -f train/fscnn.mk -j2 AUDIO=DIR AASIST_L=AASIST-L.pth OUT=DIR     (-n prints the commands)
 #
@@ -40,7 +41,7 @@ TEACHERS := $(PAIRS) $(OUT)/taught-0/final.safetensors $(OUT)/taught-1/final.saf
 
 .PHONY: all
 .SECONDARY:
-all: $(SEEDS:%=$(OUT)/fscnn-%/final.safetensors)
+all: $(SEEDS:%=$(OUT)/fscnn-%/final.safetensors) $(OUT)/qat-$(firstword $(SEEDS))/final.safetensors
 
 vocoder = $(PYTHON) train/neural_vocoder.py $(COMMON) $(RECIPES)/fscnn.yaml --force --out $@ \
 	--steps $(or $(VOCODER_STEPS),$(1))
@@ -108,3 +109,7 @@ $(OUT)/taught-%/final.safetensors: $(LABELLED) | $(OUT)/asvspoof-0/best.safetens
 
 $(OUT)/fscnn-%/final.safetensors: $(TEACHERS)
 	$(call distill,bundled,$(MORE_COPIES)) --start $(PAIRS) $(TEACHERS:%=--teacher %)
+
+$(OUT)/qat-%/final.safetensors: $(OUT)/fscnn-%/final.safetensors
+	$(PYTHON) train/qat.py $(COMMON) $(RECIPES)/fscnn-qat.yaml $(call more,$(MORE_COPIES)) $(TRAIN) \
+		--start $< --seed $* --out $(@D)
