@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import os
-import shlex
 import subprocess
-import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -20,38 +15,16 @@ from antispoof.channel import band_limit
 from antispoof.checkpoint import load_model, save_checkpoint
 from antispoof.models import create_model
 from antispoof.speechlike import speech_like
+from tests.makefiles import commands_of, parsed, run_make
 from train.dataset import read_rows
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-MAKE = ["make", "--no-print-directory", "-f", "train/fscnn.mk", f"PYTHON={sys.executable}"]
 TARGETS = ["all", "copies/neural-crossed/manifest.tsv", "excerpts/manifest.tsv", "taught-1/final.safetensors"]
 
 
 def make(*words: str) -> subprocess.CompletedProcess[str]:
-    """Runs make with the rules from the repository's root, as if no other make ran the tests."""
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    return subprocess.run(
-        [*MAKE, *words], cwd=REPOSITORY, env=variables, capture_output=True, text=True, check=False
-    )
-
-
-class Parsed(Exception):
-    """Carries what a command understood, instead of its being run."""
-
-
-def parsed(script: str, flags: list[str], monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
-    """Returns what a command of the project understands of flags."""
-    parse = argparse.ArgumentParser.parse_args
-
-    def stop(parser: argparse.ArgumentParser, argv: list[str]) -> None:
-        raise Parsed(parse(parser, argv))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(argparse.ArgumentParser, "parse_args", stop)
-        with pytest.raises(Parsed) as caught:
-            import_module(script.removesuffix(".py").replace("/", ".")).main(flags)
-    args: argparse.Namespace = caught.value.args[0]
-    return args
+    """Runs make with the rules of the recipe."""
+    return run_make("train/fscnn.mk", *words)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -63,10 +36,8 @@ def test_every_step_is_a_command_that_reads_what_earlier_ones_made(
     wanted = target if target == "all" else f"{out}/{target}"
     done = make("-n", "AUDIO=audio", "AASIST_L=teacher.pth", f"OUT={out}", *beside, wanted)
     assert done.returncode == 0, done.stderr
-    commands = [shlex.split(line) for line in done.stdout.replace("\\\n", " ").splitlines()]
-    assert commands
     made: set[Path] = set()
-    for _, script, *flags in commands:
+    for script, *flags in commands_of(done):
         args = parsed(script, flags, monkeypatch)
         assert (REPOSITORY / args.config).is_file()
         reads = [Path(word) for word in flags if word.startswith(str(out)) and Path(word) != args.out]

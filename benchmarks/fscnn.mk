@@ -1,0 +1,98 @@
+# The figures of the bundled fscnn: exports and quantizes its weights, and measures them as each file about them in
+# benchmarks/results/ was. Stopped anywhere, it goes on with the next file.
+#
+#   make -f benchmarks/fscnn.mk AUDIO=DIR AASIST=AASIST.pth AASIST_L=AASIST-L.pth OUT=DIR     (-n prints the commands)
+#
+# AUDIO is a folder of labelled recordings with a manifest.tsv, the others are the authors' checkpoints. Results go to
+# OUT/results; with RESULTS=benchmarks/results they replace those that were measured last, for report.py to show.
+# SEEDS='A B C', the checkpoints of a recipe's seeds, adds the table of these. Leave the machine alone meanwhile.
+
+PYTHON ?= .venv/bin/python
+RESULTS ?= $(OUT)/results
+SEEDS ?=
+
+ifneq ($(words $(AUDIO)) $(words $(AASIST)) $(words $(AASIST_L)) $(words $(OUT)),1 1 1 1)
+$(error say AUDIO=DIR, AASIST=FILE, AASIST_L=FILE and OUT=DIR, without spaces in them)
+endif
+
+BUNDLED := antispoof/checkpoints
+TRIALS := --audio $(AUDIO) --protocol $(AUDIO)/manifest.tsv
+UNHEARD := $(TRIALS) --split dev --split test
+onnx = $(1:%=$(OUT)/fscnn.%.onnx)
+tflite = $(1:%=$(OUT)/fscnn.%.tflite)
+QAT := $(OUT)/fscnn-qat.onnx $(OUT)/fscnn-qat.w8a8-rr.onnx $(OUT)/fscnn-qat.w8a8-rr-f64.onnx
+ABOUT := latency quantized streaming processors parity robustness conditions $(if $(SEEDS),seeds)
+
+.PHONY: all
+.SECONDARY:
+.NOTPARALLEL: # or they would time each other
+.DELETE_ON_ERROR:
+all: $(ABOUT:%=$(RESULTS)/%-fscnn.json)
+
+$(OUT)/fscnn.onnx: $(BUNDLED)/fscnn.safetensors
+	$(PYTHON) export/to_onnx.py --model fscnn --out $(OUT) --force
+
+$(OUT)/fscnn-qat.onnx: $(BUNDLED)/fscnn-qat.safetensors
+	$(PYTHON) export/to_onnx.py --model fscnn --checkpoint qat --name fscnn-qat --out $(OUT) --force
+
+$(OUT)/aasist-l.onnx: $(AASIST_L)
+	$(PYTHON) export/to_onnx.py --model aasist-l --checkpoint $< --out $(OUT) --force
+
+$(OUT)/fscnn.tflite: $(BUNDLED)/fscnn.safetensors
+	$(PYTHON) export/to_tflite.py --model fscnn --out $(OUT) --force
+
+$(OUT)/fscnn.cached.json: $(BUNDLED)/fscnn.safetensors
+	$(PYTHON) export/to_onnx_cached.py --model fscnn --out $(OUT) --force
+
+# The recipe is what stands between the first dot of a name and its last.
+recipe = $(patsubst .%,%,$(suffix $(basename $(notdir $@))))
+
+$(call onnx,w8a8 w8a8-rr w8a8-rr-learned w8a8-rr-learned-f64 w8 f16-mixed): $(OUT)/fscnn.onnx
+	$(PYTHON) quantize/onnx_int8.py $< --recipe $(recipe) --audio $(AUDIO) --force
+
+$(OUT)/fscnn-qat.w8a8-rr.onnx $(OUT)/fscnn-qat.w8a8-rr-f64.onnx: $(OUT)/fscnn-qat.onnx
+	$(PYTHON) quantize/onnx_int8.py $< --recipe $(recipe) --audio $(AUDIO) --force
+
+$(call tflite,w8 w8d8): $(OUT)/fscnn.tflite
+	$(PYTHON) quantize/tflite_int8.py $< --recipe $(recipe) --audio $(AUDIO) --force
+
+results = --json $@ --force
+
+$(RESULTS)/latency-fscnn.json: $(OUT)/aasist-l.onnx $(OUT)/fscnn.onnx \
+		$(call onnx,w8a8-rr-learned w8a8-rr-learned-f64) $(OUT)/fscnn.tflite
+	$(PYTHON) benchmarks/latency.py aasist-l-onnx=$(OUT)/aasist-l.onnx fscnn-onnx=$(OUT)/fscnn.onnx \
+		fscnn-w8a8-rr-learned=$(OUT)/fscnn.w8a8-rr-learned.onnx \
+		fscnn-w8a8-rr-learned-f64=$(OUT)/fscnn.w8a8-rr-learned-f64.onnx \
+		fscnn-tflite=$(OUT)/fscnn.tflite $(results)
+
+$(RESULTS)/quantized-fscnn.json: $(OUT)/fscnn.onnx \
+		$(call onnx,w8a8-rr-learned w8a8-rr-learned-f64 w8a8-rr w8 f16-mixed)
+	$(PYTHON) benchmarks/quantized.py $^ $(UNHEARD) --cache $(OUT)/scores $(results)
+
+$(RESULTS)/streaming-fscnn.json: $(OUT)/fscnn.onnx $(OUT)/fscnn.cached.json
+	$(PYTHON) benchmarks/streaming.py $^ $(UNHEARD) $(results)
+
+# That a file fails is a figure too: exit code 1.
+failing = || test $$? -eq 1
+
+$(RESULTS)/processors-fscnn.json: $(OUT)/fscnn.onnx \
+		$(call onnx,w8a8 w8a8-rr w8a8-rr-learned w8a8-rr-learned-f64 w8) $(OUT)/fscnn.tflite $(call tflite,w8d8 w8)
+	$(PYTHON) benchmarks/processors.py $^ $(results) $(failing)
+
+$(RESULTS)/parity-fscnn.json: $(OUT)/fscnn.onnx $(QAT) $(call onnx,w8a8-rr w8 f16-mixed) \
+		$(OUT)/fscnn.tflite $(call tflite,w8 w8d8)
+	$(PYTHON) benchmarks/parity.py $^ --other-weights $(TRIALS) --cache $(OUT)/scores $(results) $(failing)
+
+$(RESULTS)/robustness-fscnn.json: $(OUT)/fscnn.onnx
+	$(PYTHON) benchmarks/robustness.py $< $(TRIALS) --split test --cache $(OUT)/scores $(results)
+
+BESIDE := --beside aasist-l-bundled=$(BUNDLED)/aasist-l.safetensors --beside aasist-l=$(AASIST_L) \
+	--beside aasist=$(AASIST)
+
+$(RESULTS)/conditions-fscnn.json: $(BUNDLED)/fscnn.safetensors $(BUNDLED)/aasist-l.safetensors $(AASIST_L) $(AASIST)
+	$(PYTHON) benchmarks/seeds.py $< $(BESIDE) --audio $(AUDIO) --condition 'corrupted in six ways' \
+		--condition 'without the silence around the speech' --cache $(OUT)/scores $(results)
+
+$(RESULTS)/seeds-fscnn.json: $(SEEDS) $(BUNDLED)/aasist-l.safetensors $(AASIST_L) $(AASIST)
+	$(PYTHON) benchmarks/seeds.py $(SEEDS) $(BESIDE) --audio $(AUDIO) --dataset 'HiFi-GAN-demo*' \
+		--condition 'corrupted in six ways' --cache $(OUT)/scores $(results)
