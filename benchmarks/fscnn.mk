@@ -4,11 +4,11 @@
 #   make -f benchmarks/fscnn.mk AUDIO=DIR AASIST=AASIST.pth AASIST_L=AASIST-L.pth OUT=DIR     (-n prints the commands)
 #
 # AUDIO is a folder of labelled recordings with a manifest.tsv, the others are the authors' checkpoints. Results go to
-# OUT/results; with RESULTS=benchmarks/results they replace those that were measured last, for report.py to show.
-# SEEDS='A B C', the checkpoints of a recipe's seeds, adds the table of these. Leave the machine alone meanwhile.
+# OUT/results. SEEDS='A B C', the checkpoints of a recipe's seeds, adds the table of these. Leave the machine alone
+# meanwhile: ten minutes, and then much longer, since AASIST and AASIST-L hear every clip in eight ways.
 
 PYTHON ?= .venv/bin/python
-RESULTS ?= $(OUT)/results
+RESULTS := $(OUT)/results
 SEEDS ?=
 
 ifneq ($(words $(AUDIO)) $(words $(AASIST)) $(words $(AASIST_L)) $(words $(OUT)),1 1 1 1)
