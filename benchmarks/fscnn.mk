@@ -3,13 +3,16 @@
 #
 #   make -f benchmarks/fscnn.mk AUDIO=DIR AASIST=AASIST.pth AASIST_L=AASIST-L.pth OUT=DIR     (-n prints the commands)
 #
-# AUDIO is a folder of labelled recordings with a manifest.tsv, the others are the authors' checkpoints. Results go to
+# AUDIO is a folder of labelled recordings with a manifest.tsv, the others are the authors' checkpoints. Where those of
+# quantize/calibration_clips.txt are not among the recordings, CALIBRATION=all takes what there is. Results go to
 # OUT/results. SEEDS='A B C', the checkpoints of a recipe's seeds, adds the table of these. Leave the machine alone
-# meanwhile: ten minutes, and then much longer, since AASIST and AASIST-L hear every clip in eight ways.
+# meanwhile: ten minutes, and then much longer, since AASIST and AASIST-L hear every clip in eight ways. Where it has
+# no emulator of other processors yet, it fetches one (benchmarks/processors.py; Debian on x86-64, 150 MB).
 
 PYTHON ?= .venv/bin/python
 RESULTS := $(OUT)/results
 SEEDS ?=
+CALIBRATION ?=
 
 ifneq ($(words $(AUDIO)) $(words $(AASIST)) $(words $(AASIST_L)) $(words $(OUT)),1 1 1 1)
 $(error say AUDIO=DIR, AASIST=FILE, AASIST_L=FILE and OUT=DIR, without spaces in them)
@@ -46,15 +49,17 @@ $(OUT)/fscnn.cached.json: $(BUNDLED)/fscnn.safetensors
 
 # The recipe is what stands between the first dot of a name and its last.
 recipe = $(patsubst .%,%,$(suffix $(basename $(notdir $@))))
+quantize = $(PYTHON) quantize/$(1)_int8.py $< --recipe $(recipe) --audio $(AUDIO) \
+	$(CALIBRATION:%=--calibration %) --force
 
 $(call onnx,w8a8 w8a8-rr w8a8-rr-learned w8a8-rr-learned-f64 w8 f16-mixed): $(OUT)/fscnn.onnx
-	$(PYTHON) quantize/onnx_int8.py $< --recipe $(recipe) --audio $(AUDIO) --force
+	$(call quantize,onnx)
 
 $(OUT)/fscnn-qat.w8a8-rr.onnx $(OUT)/fscnn-qat.w8a8-rr-f64.onnx: $(OUT)/fscnn-qat.onnx
-	$(PYTHON) quantize/onnx_int8.py $< --recipe $(recipe) --audio $(AUDIO) --force
+	$(call quantize,onnx)
 
 $(call tflite,w8 w8d8): $(OUT)/fscnn.tflite
-	$(PYTHON) quantize/tflite_int8.py $< --recipe $(recipe) --audio $(AUDIO) --force
+	$(call quantize,tflite)
 
 results = --json $@ --force
 
@@ -72,8 +77,8 @@ $(RESULTS)/quantized-fscnn.json: $(OUT)/fscnn.onnx \
 $(RESULTS)/streaming-fscnn.json: $(OUT)/fscnn.onnx $(OUT)/fscnn.cached.json
 	$(PYTHON) benchmarks/streaming.py $^ $(UNHEARD) $(results)
 
-# That a file fails is a figure too: exit code 1.
-failing = || test $$? -eq 1
+# That a file fails, exit code 1, is a figure too, and is among the results.
+failing = || { test $$? -eq 1 && test -e $@; }
 
 $(RESULTS)/processors-fscnn.json: $(OUT)/fscnn.onnx \
 		$(call onnx,w8a8 w8a8-rr w8a8-rr-learned w8a8-rr-learned-f64 w8) $(OUT)/fscnn.tflite $(call tflite,w8d8 w8)

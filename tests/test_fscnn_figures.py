@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.report import RESULTS
 from tests.makefiles import commands_of, parsed, run_make
+from train.evaluation import CONDITIONS
 
 RULES = "benchmarks/fscnn.mk"
 ENDINGS = {"to_onnx": ".onnx", "to_tflite": ".tflite", "to_onnx_cached": ".cached.json"}
@@ -45,6 +46,8 @@ def test_every_command_reads_what_earlier_ones_made(
         made.add(product(script, args))
         if script.startswith("benchmarks/"):
             results.add(args.json.name)
+        if script == "benchmarks/seeds.py":
+            assert set(args.condition) <= set(CONDITIONS)
     about_it = {path.name for path in RESULTS.glob("*-fscnn.json")} - OF_TRAININGS
     assert results == about_it - (set() if seeds else {"seeds-fscnn.json"})
 
