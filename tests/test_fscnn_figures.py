@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.report import RESULTS
-from tests.makefiles import commands_of, parsed, run_make
+from tests.commands import commands_of, parsed, run_make
 from train.evaluation import CONDITIONS
 
 RULES = "benchmarks/fscnn.mk"

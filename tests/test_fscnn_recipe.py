@@ -15,7 +15,7 @@ from antispoof.channel import band_limit
 from antispoof.checkpoint import load_model, save_checkpoint
 from antispoof.models import create_model
 from antispoof.speechlike import speech_like
-from tests.makefiles import REPOSITORY, commands_of, parsed, run_make
+from tests.commands import REPOSITORY, commands_of, parsed, run_make
 from train.dataset import read_rows
 
 TARGETS = ["all", "copies/neural-crossed/manifest.tsv", "excerpts/manifest.tsv", "taught-1/final.safetensors"]

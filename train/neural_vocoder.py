@@ -1,7 +1,9 @@
 """Trains a small neural vocoder on bona fide speech, to make spoofs that sound like today's.
 
-    python train/neural_vocoder.py --audio DIR --kind transposed --out vocoders/transposed.safetensors
-    python train/vocode.py --audio DIR --vocoder vocoders/transposed.safetensors --out resynthesised/
+    python train/neural_vocoder.py --config train/configs/fscnn.yaml --audio DIR --kind transposed \
+        --out vocoders/transposed.safetensors
+    python train/vocode.py --config train/configs/fscnn.yaml --audio DIR \
+        --vocoder vocoders/transposed.safetensors --out resynthesised/
 
 Learns to turn mel spectrograms back into waveforms, with a loss on spectra at several resolutions and an
 adversary on spectrograms (HiFi-GAN, arXiv 2010.05646; Vocos, arXiv 2306.00814; UnivNet, arXiv 2106.07889).

@@ -1,12 +1,15 @@
-"""Runs the rules of the project's makefiles, and reads the commands that they would run."""
+"""Commands that files of the project hold: those that make would run, and those that readers are told to."""
 
 from __future__ import annotations
 
 import argparse
+import ast
 import os
+import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -30,19 +33,38 @@ def commands_of(dry_run: subprocess.CompletedProcess[str]) -> list[list[str]]:
     return [shlex.split(line.partition("||")[0])[1:] for line in lines]
 
 
-class Parsed(Exception):
+def documented_commands(document: Path) -> list[list[str]]:
+    """Returns the commands of the project in a Markdown file or a module's docstring, as `commands_of` does.
+
+    Optional words are taken in; what follows a pipe, a redirection or a hash is left out.
+    """
+    text = document.read_text(encoding="utf-8")
+    if document.suffix == ".py":
+        text = ast.get_docstring(ast.parse(text), clean=False) or ""
+    commands = re.findall(r"^ *python (?!-)(\S+\.py\b[^|>#\n]*)", text.replace("\\\n", " "), re.MULTILINE)
+    return [shlex.split(re.sub(r"[\[\]]|\.\.\.", " ", command)) for command in commands]
+
+
+class Parsed(BaseException):
     """Carries what a command understood, instead of its being run."""
 
 
 def parsed(script: str, flags: list[str], monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
     """Returns what a command of the project understands of flags."""
-    parse = argparse.ArgumentParser.parse_args
+    ways = {
+        "parse_args": argparse.ArgumentParser.parse_args,
+        "parse_intermixed_args": argparse.ArgumentParser.parse_intermixed_args,
+    }
 
-    def stop(parser: argparse.ArgumentParser, argv: list[str]) -> None:
-        raise Parsed(parse(parser, argv))
+    def stopping(parse: Callable[..., argparse.Namespace]) -> Callable[..., None]:
+        def stop(parser: argparse.ArgumentParser, argv: list[str]) -> None:
+            raise Parsed(parse(parser, argv))
+
+        return stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+        for name, parse in ways.items():
+            patch.setattr(argparse.ArgumentParser, name, stopping(parse))
         with pytest.raises(Parsed) as caught:
             import_module(script.removesuffix(".py").replace("/", ".")).main(flags)
     args: argparse.Namespace = caught.value.args[0]
