@@ -27,6 +27,7 @@ BANNED = {"ScatterND", "Expand", "If", "Loop", "Where", "TopK", "GatherElements"
 # The public code's plain exports have 521 (dynamo) and 1,553 nodes (legacy) and 924 KiB.
 AASIST_L_NODES = 330
 AASIST_L_KIB = 420
+FOR_INTEGERS = [name for name in model_names() if pretrained.bundled_path(name, for_integers=True)]
 
 # For tests of the command, whatever the network.
 QUICK = ["--model", "fscnn", "--checkpoint", "random", "--set", "clip_samples=16000"]
@@ -209,12 +210,16 @@ def test_the_bundled_model_is_the_default(tmp_path: Path, capsys: pytest.Capture
     assert pretrained.DEFAULT_MODEL in capsys.readouterr().out
 
 
-def test_bundled_weights_for_integers_are_others_that_decide_by_their_own_thresholds(tmp_path: Path) -> None:
-    assert to_onnx.main(["--checkpoint", "qat", "--out", str(tmp_path)]) == 0
-    manifest = read_manifest(tmp_path / f"{pretrained.DEFAULT_MODEL}.onnx")
-    assert manifest.weights == f"bundled {pretrained.DEFAULT_MODEL}-qat.safetensors"
-    assert manifest.weights_sha256 != weights_hash(pretrained.load_pretrained().detector)
-    assert manifest.licence == pretrained.load_pretrained().licence
+@pytest.mark.parametrize("model", FOR_INTEGERS)
+def test_bundled_weights_for_integers_are_others_that_decide_by_their_own_thresholds(
+    model: str, tmp_path: Path
+) -> None:
+    assert to_onnx.main(["--model", model, "--checkpoint", "qat", "--out", str(tmp_path)]) == 0
+    manifest = read_manifest(tmp_path / f"{model}.onnx")
+    plain = pretrained.load_pretrained(model=model)
+    assert manifest.weights == f"bundled {model}-qat.safetensors"
+    assert manifest.weights_sha256 != weights_hash(plain.detector)
+    assert manifest.licence == plain.licence
     assert manifest.thresholds
 
 

@@ -18,6 +18,7 @@ from benchmarks.conditions import read_results
 from benchmarks.gate import Trials, judge
 from benchmarks.result_tables import RENDERERS
 from export import to_onnx
+from tests.test_export import FOR_INTEGERS
 
 Floats = NDArray[np.float64]
 ALLOWED = 0.003
@@ -290,13 +291,16 @@ def test_what_must_not_replace_the_published_aasist_l_fails_on_real_speech(
 
 
 @pytest.mark.slow
-def test_the_bundled_integers_may_stand_in_for_the_float_detector(shared: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", FOR_INTEGERS)
+def test_the_bundled_integers_may_stand_in_for_the_float_detector(
+    model: str, shared: Path, tmp_path: Path
+) -> None:
     from quantize import onnx_int8
 
-    out, audio = ["--out", str(tmp_path)], ["--audio", str(shared / "audio")]
+    out, audio = ["--model", model, "--out", str(tmp_path)], ["--audio", str(shared / "audio")]
     assert to_onnx.main(out) == 0
-    assert to_onnx.main(["--checkpoint", "qat", "--name", "fscnn-qat", *out]) == 0
-    assert onnx_int8.main([str(tmp_path / "fscnn-qat.onnx"), *audio]) == 0
-    files = [str(tmp_path / name) for name in ("fscnn.onnx", "fscnn-qat.w8a8-rr.onnx")]
+    assert to_onnx.main(["--checkpoint", "qat", "--name", f"{model}-qat", *out]) == 0
+    assert onnx_int8.main([str(tmp_path / f"{model}-qat.onnx"), *audio]) == 0
+    files = [str(tmp_path / name) for name in (f"{model}.onnx", f"{model}-qat.w8a8-rr.onnx")]
     trials = ["--protocol", str(shared / "audio" / "manifest.tsv"), "--no-cache"]
     assert parity.main([*files, "--other-weights", *audio, *trials]) == 0
