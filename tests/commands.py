@@ -46,7 +46,7 @@ def documented_commands(document: Path) -> list[list[str]]:
 
 
 class Parsed(BaseException):
-    """Carries what a command understood, instead of its being run."""
+    """Carries what a command understood, instead of its being run, past the handlers of its errors."""
 
 
 def parsed(script: str, flags: list[str], monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
