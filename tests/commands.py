@@ -51,10 +51,6 @@ class Parsed(BaseException):
 
 def parsed(script: str, flags: list[str], monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
     """Returns what a command of the project understands of flags."""
-    ways = {
-        "parse_args": argparse.ArgumentParser.parse_args,
-        "parse_intermixed_args": argparse.ArgumentParser.parse_intermixed_args,
-    }
 
     def stopping(parse: Callable[..., argparse.Namespace]) -> Callable[..., None]:
         def stop(parser: argparse.ArgumentParser, argv: list[str]) -> None:
@@ -63,8 +59,8 @@ def parsed(script: str, flags: list[str], monkeypatch: pytest.MonkeyPatch) -> ar
         return stop
 
     with monkeypatch.context() as patch:
-        for name, parse in ways.items():
-            patch.setattr(argparse.ArgumentParser, name, stopping(parse))
+        for name in ("parse_args", "parse_intermixed_args"):
+            patch.setattr(argparse.ArgumentParser, name, stopping(getattr(argparse.ArgumentParser, name)))
         with pytest.raises(Parsed) as caught:
             import_module(script.removesuffix(".py").replace("/", ".")).main(flags)
     args: argparse.Namespace = caught.value.args[0]

@@ -10,10 +10,10 @@ from tests.commands import REPOSITORY, documented_commands, parsed
 from tests.test_architecture import PACKAGES, SOURCES
 from tests.test_console import NOT_FOR_HANDS
 
-PAGES = [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("*_demo/*.md")]
 DOCUMENTS = [
     *SOURCES,
-    *PAGES,
+    *REPOSITORY.glob("*.md"),
+    *REPOSITORY.glob("*_demo/*.md"),
     *(page for package in PACKAGES for page in (REPOSITORY / package).rglob("*.md")),
 ]
 TOLD = {path: commands for path in sorted(DOCUMENTS) if (commands := documented_commands(path))}

@@ -27,7 +27,7 @@ BANNED = {"ScatterND", "Expand", "If", "Loop", "Where", "TopK", "GatherElements"
 # The public code's plain exports have 521 (dynamo) and 1,553 nodes (legacy) and 924 KiB.
 AASIST_L_NODES = 330
 AASIST_L_KIB = 420
-FOR_INTEGERS = [name for name in model_names() if pretrained.bundled_path(name, for_integers=True)]
+TUNED_FOR_INTEGERS = [name for name in model_names() if pretrained.bundled_path(name, for_integers=True)]
 
 # For tests of the command, whatever the network.
 QUICK = ["--model", "fscnn", "--checkpoint", "random", "--set", "clip_samples=16000"]
@@ -210,7 +210,7 @@ def test_the_bundled_model_is_the_default(tmp_path: Path, capsys: pytest.Capture
     assert pretrained.DEFAULT_MODEL in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("model", FOR_INTEGERS)
+@pytest.mark.parametrize("model", TUNED_FOR_INTEGERS)
 def test_bundled_weights_for_integers_are_others_that_decide_by_their_own_thresholds(
     model: str, tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from benchmarks.conditions import read_results
 from benchmarks.gate import Trials, judge
 from benchmarks.result_tables import RENDERERS
 from export import to_onnx
-from tests.test_export import FOR_INTEGERS
+from tests.test_export import TUNED_FOR_INTEGERS
 
 Floats = NDArray[np.float64]
 ALLOWED = 0.003
@@ -291,7 +291,7 @@ def test_what_must_not_replace_the_published_aasist_l_fails_on_real_speech(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", FOR_INTEGERS)
+@pytest.mark.parametrize("model", TUNED_FOR_INTEGERS)
 def test_the_bundled_integers_may_stand_in_for_the_float_detector(
     model: str, shared: Path, tmp_path: Path
 ) -> None:
