@@ -52,6 +52,7 @@ COMMANDS = {
     "parity": Command("benchmarks.parity", "say whether one file may stand in for another"),
     "quantized": Command("benchmarks.quantized", "measure what quantization costs and saves"),
     "score": Command("runtimes.score", "score recordings with a model file"),
+    "fit-thresholds": Command("runtimes.fit_thresholds", "fit a model file's thresholds to labelled speech"),
     "stream": Command("runtimes.stream", "listen to a recording or a microphone and decide as it goes"),
     "accuracy": Command("benchmarks.accuracy", "measure a score file: EER, DCFs, Cllr, each attack"),
     "seeds": Command("benchmarks.seeds", "measure a recipe over its seeds, beside other detectors"),

@@ -49,6 +49,14 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True)
+class ErrorRates:
+    """What decisions got wrong: the share of bona fide trials rejected, and of spoofs accepted."""
+
+    miss: float
+    false_alarm: float
+
+
+@dataclass(frozen=True)
 class AttackEer:
     """The EER of one attack's spoofs against all bona fide trials. ``value`` may exceed one half."""
 
@@ -164,6 +172,12 @@ def _refuse_inverted(eer: float, bonafide: ArrayLike, spoof: ArrayLike) -> None:
     )
 
 
+def error_rates(bonafide: ArrayLike, spoof: ArrayLike, threshold: float) -> ErrorRates:
+    """Returns what deciding at a threshold gets wrong, where a score at the threshold is accepted."""
+    genuine, fake = checked_scores(bonafide, "bona fide"), checked_scores(spoof, "spoof")
+    return ErrorRates(float(np.mean(genuine < threshold)), float(np.mean(fake >= threshold)))
+
+
 def eer_by_attack(scores: ArrayLike, is_bonafide: ArrayLike, attacks: Sequence[str]) -> tuple[AttackEer, ...]:
     """Returns the EER of each attack against all bona fide trials, sorted by attack.
 
@@ -207,9 +221,8 @@ def actual_dcf(
     without meaning. Here a ratio at the threshold is accepted, as in the ASVspoof 5 tools.
     """
     genuine, fake = checked_scores(bonafide_llr, "bona fide"), checked_scores(spoof_llr, "spoof")
-    threshold = cost.bayes_threshold
-    miss, false_alarm = np.mean(genuine < threshold), np.mean(fake >= threshold)
-    return OperatingPoint(float(cost.normalised(miss, false_alarm)), threshold)
+    rates = error_rates(genuine, fake, cost.bayes_threshold)
+    return OperatingPoint(float(cost.normalised(rates.miss, rates.false_alarm)), cost.bayes_threshold)
 
 
 def cllr(bonafide_llr: ArrayLike, spoof_llr: ArrayLike) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from antispoof.checkpoint import load_model, load_weights, read_checkpoint
+from antispoof.checkpoint import Checkpoint, load_model, load_weights, read_checkpoint
 from antispoof.errors import UserError
 from antispoof.manifest import Calibration, Threshold, parse_decisions
 from antispoof.models import Detector, create_model
@@ -89,9 +89,9 @@ def load_pretrained(checkpoint: str | None = None, model: str | None = None, **o
     """
     if checkpoint not in (None, "official", "random", "qat"):
         detector = load_model(checkpoint, model, **overrides)
-        metadata = read_checkpoint(checkpoint).metadata
-        licence = metadata.get("licence", "not stated")
-        return Weights(detector, Path(checkpoint).name, licence, *_decisions(metadata, str(checkpoint)))
+        content = read_checkpoint(checkpoint)
+        licence = content.metadata.get("licence", "not stated")
+        return Weights(detector, Path(checkpoint).name, licence, *decisions_of(content))
     model = model or DEFAULT_MODEL
     if checkpoint == "random":
         torch.manual_seed(RANDOM_SEED)
@@ -116,12 +116,18 @@ def load_pretrained(checkpoint: str | None = None, model: str | None = None, **o
     content = read_checkpoint(path)
     load_weights(detector, content)
     licence = content.metadata.get("licence", "MIT")
-    return Weights(detector, f"bundled {path.name}", licence, *_decisions(content.metadata, path.name))
+    return Weights(detector, f"bundled {path.name}", licence, *decisions_of(content))
 
 
-def _decisions(metadata: dict[str, str], source: str) -> tuple[Calibration | None, tuple[Threshold, ...]]:
-    """Returns what train/card.py fitted to the weights' scores, if it did."""
-    return parse_decisions(metadata["decisions"], source) if "decisions" in metadata else (None, ())
+def decisions_of(checkpoint: Checkpoint) -> tuple[Calibration | None, tuple[Threshold, ...]]:
+    """Returns what train/card.py fitted to the weights' scores, if it did.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    if "decisions" not in checkpoint.metadata:
+        return None, ()
+    return parse_decisions(checkpoint.metadata["decisions"], str(checkpoint.path))
 
 
 def cache_folder() -> Path:

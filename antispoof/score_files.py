@@ -1,7 +1,7 @@
 """Reads a detector's score files and finds the trial that each score belongs to.
 
-    path <tab> score              with a header, and a column llr if wanted; also filename and cm-score,
-                                  the names of ASVspoof 5
+    path <tab> score              with a header, and columns llr and decision if wanted; also filename and
+                                  cm-score, the names of ASVspoof 5
     utt attack key score          no header: ASVspoof 2019, labels included
     utt score                     no header: ASVspoof 2021
 
@@ -23,6 +23,7 @@ from antispoof.errors import UserError
 from antispoof.text_tables import finite_number, header_columns, split_fields, text_lines
 
 Floats = NDArray[np.float64]
+Booleans = NDArray[np.bool_]
 
 SHOWN = 3  # names quoted in a message
 
@@ -36,6 +37,8 @@ class ScoreFile:
         names: what each row calls its trial.
         scores: (rows,), higher is more likely bona fide.
         llrs: (rows,) log-likelihood ratios, natural logarithm, if the file has them.
+        accepted: (rows,) what was decided: True for bona fide; if the file has a column of
+            decisions in these words, bonafide and spoof.
         trials: the labelled trials, if the file has labels.
     """
 
@@ -43,6 +46,7 @@ class ScoreFile:
     names: list[str]
     scores: Floats
     llrs: Floats | None
+    accepted: Booleans | None
     trials: list[Trial] | None
 
 
@@ -54,6 +58,7 @@ class ScoredTrials:
         trials: those that have a score.
         scores: (trials,).
         llrs: (trials,) or None.
+        accepted: (trials,) which were decided to be bona fide, or None.
         unscored: names of the protocol's trials without a score.
         unlisted: names in the score file that are no trial of the protocol.
     """
@@ -61,11 +66,12 @@ class ScoredTrials:
     trials: list[Trial]
     scores: Floats
     llrs: Floats | None
+    accepted: Booleans | None = None
     unscored: tuple[str, ...] = ()
     unlisted: tuple[str, ...] = ()
 
     @property
-    def is_bonafide(self) -> NDArray[np.bool_]:
+    def is_bonafide(self) -> Booleans:
         """Which trials are genuine, (trials,)."""
         return np.array([trial.label == BONAFIDE for trial in self.trials], dtype=bool)
 
@@ -78,6 +84,7 @@ class _Columns:
     score: int
     name: int = 0
     llr: int | None = None
+    decision: int | None = None
     attack: int | None = None
     key: int | None = None
     delimiter: str | None = None
@@ -91,7 +98,8 @@ def _columns(line: str) -> _Columns:
         score = next((n for n in ("score", "cm-score") if n in names), None)
         if name and score:
             at = header_columns(names)
-            return _Columns(len(names), at[score], at[name], llr=at.get("llr"), delimiter="\t")
+            extra = {column: at.get(column) for column in ("llr", "decision")}
+            return _Columns(len(names), at[score], at[name], **extra, delimiter="\t")
     fields = line.split()
     if len(fields) == 4 and fields[2] in LABELS:
         return _Columns(4, score=3, attack=1, key=2)
@@ -112,7 +120,7 @@ def read_scores(path: Path | str) -> ScoreFile:
     """
     path = Path(path)
     columns = None
-    rows: dict[str, tuple[float, float]] = {}
+    rows: dict[str, tuple[float, float, str]] = {}
     trials: list[Trial] = []
     for number, line in text_lines(path):
         try:
@@ -127,16 +135,19 @@ def read_scores(path: Path | str) -> ScoreFile:
             if not name or name in rows:
                 raise ValueError(f"{name} is scored a second time" if name else "the trial has no name")
             llr = math.nan if columns.llr is None else finite_number(fields[columns.llr])
-            rows[name] = (finite_number(fields[columns.score]), llr)
+            decision = "" if columns.decision is None else fields[columns.decision]
+            rows[name] = (finite_number(fields[columns.score]), llr, decision)
             if columns.key is not None and columns.attack is not None:
                 trials.append(_labelled(name, fields[columns.attack], fields[columns.key]))
         except ValueError as error:
             raise UserError(f"{path}:{number}: {error}") from None
     if columns is None or not rows:
         raise UserError(f"{path} holds no score")
-    table = np.array(list(rows.values()), dtype=np.float64)
+    table = np.array([numbers for *numbers, _ in rows.values()], dtype=np.float64)
     llrs = None if columns.llr is None else table[:, 1]
-    return ScoreFile(path, list(rows), table[:, 0], llrs, trials or None)
+    decisions = [LABELS.get(decision) for *_, decision in rows.values()]
+    accepted = None if None in decisions else np.array(decisions) == BONAFIDE
+    return ScoreFile(path, list(rows), table[:, 0], llrs, accepted, trials or None)
 
 
 def _labelled(name: str, attack: str, key: str) -> Trial:
@@ -212,6 +223,7 @@ def match_scores(scored: ScoreFile, protocol: Sequence[Trial]) -> ScoredTrials:
         trials=[protocol[index] for index in kept],
         scores=scored.scores[rows],
         llrs=None if scored.llrs is None else scored.llrs[rows],
+        accepted=None if scored.accepted is None else scored.accepted[rows],
         unscored=tuple(trial.name for index, trial in enumerate(protocol) if index not in row_of),
         unlisted=tuple(unlisted),
     )

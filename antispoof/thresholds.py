@@ -49,31 +49,42 @@ def fit_decisions(
 ) -> Decisions:
     """Fits the calibration and every operating point that the trials can support.
 
+    A trial that was heard in several ways counts once for each of them, but remains one trial where the
+    question is what so many trials can show.
+
     Args:
-        bonafide: Scores (trials,) of the genuine speech.
-        spoof: Scores (trials,) of the spoofs.
+        bonafide: Scores (trials,) or (trials, ways) of the genuine speech.
+        spoof: Scores (trials,) or (trials, ways) of the spoofs.
         data: What the trials are, for the manifest.
         cost: Of the cost-weighted operating point.
 
     Raises:
         UserError: A class is empty, a score is not finite, or the scores are inverted.
     """
-    genuine, fake = checked_scores(bonafide, "bona fide"), checked_scores(spoof, "spoof")
+    (genuine, _), (fake, spoofs) = _heard(bonafide, "bona fide"), _heard(spoof, "spoof")
     equal_error_rate(genuine, fake)  # refuses inverted scores and hopeless ties
     curve = det_curve(genuine, fake)
     chosen = {"eer": int(np.argmin(np.abs(curve.miss - curve.false_alarm)))}
     left_out = []
     for rate in FALSE_ALARM_RATES:
-        if rate * fake.size < 1:
+        if rate * spoofs < 1:
             left_out.append(
-                f"false-alarm rate {rate:.1%}: {fake.size} spoofs cannot show it; it takes {round(1 / rate)}"
+                f"false-alarm rate {rate:.1%}: {spoofs} spoofs cannot show it; it takes {round(1 / rate)}"
             )
         else:
             chosen[f"far-{rate * 100:g}%"] = int(np.argmax(curve.false_alarm <= rate))
     chosen["min-dcf"] = int(np.argmin(cost.normalised(curve.miss, curve.false_alarm)))
     thresholds = tuple(Threshold(name, _between(curve, at), data) for name, at in chosen.items())
-    scale, offset = fit_llr(genuine, fake)
+    scale, offset = fit_llr(bonafide, spoof)
     return Decisions(Calibration(scale, offset, data), thresholds, tuple(left_out))
+
+
+def _heard(scores: ArrayLike, what: str) -> tuple[Floats, int]:
+    """Returns scores (trials,) or (trials, ways) in one row, and how many trials they are of."""
+    table = np.asarray(scores, dtype=np.float64)
+    if table.ndim not in (1, 2):
+        raise UserError(f"the {what} scores must be (trials,) or (trials, ways), not of shape {table.shape}")
+    return checked_scores(table.ravel(), what), len(table)
 
 
 def _between(curve: DetCurve, index: int) -> float:
@@ -89,6 +100,8 @@ def _between(curve: DetCurve, index: int) -> float:
 def fit_llr(bonafide: ArrayLike, spoof: ArrayLike) -> tuple[float, float]:
     """Returns scale and offset such that ``scale * score + offset`` is a log-likelihood ratio.
 
+    Scores are (trials,) or (trials, ways).
+
     Logistic regression in which both classes weigh the same, so that the trials' own proportion leaves no
     trace (Brümmer and du Preez 2006). Its targets are a trial short of certainty on either side, after
     Platt 1999, "Probabilistic outputs for support vector machines", eq. 10 and 11: without that the scale
@@ -97,14 +110,12 @@ def fit_llr(bonafide: ArrayLike, spoof: ArrayLike) -> tuple[float, float]:
     Raises:
         UserError: As `metrics.equal_error_rate`, or a higher score means spoof.
     """
-    genuine, fake = checked_scores(bonafide, "bona fide"), checked_scores(spoof, "spoof")
+    (genuine, recordings), (fake, spoofs) = _heard(bonafide, "bona fide"), _heard(spoof, "spoof")
     scores = np.concatenate((genuine, fake))
     centre, spread = float(scores.mean()), float(scores.std())
     if spread == 0:
         raise UserError("all scores are the same: there is nothing to calibrate")
-    target = np.repeat(
-        [(genuine.size + 1) / (genuine.size + 2), 1 / (fake.size + 2)], [genuine.size, fake.size]
-    )
+    target = np.repeat([(recordings + 1) / (recordings + 2), 1 / (spoofs + 2)], [genuine.size, fake.size])
     weight = np.repeat([0.5 / genuine.size, 0.5 / fake.size], [genuine.size, fake.size])
     scale, offset = _logistic_regression((scores - centre) / spread, target, weight)
     if scale <= 0:

@@ -1,4 +1,4 @@
-"""Measures a score file: EER with its interval, minDCF, t-DCF, actDCF, Cllr and the EER of each attack.
+"""Measures a score file: EER with its interval, minDCF, t-DCF, actDCF, Cllr, decisions, EER of each attack.
 
     python benchmarks/accuracy.py scores.tsv --protocol manifest.tsv --split dev
     python benchmarks/accuracy.py eval.scores.txt --asv-scores ASVspoof2019.LA.asv.eval.gi.trl.scores.txt
@@ -7,7 +7,8 @@ SCORES is a tab-separated file with the columns path and score (llr and decision
 --protocol, or the field's `utt attack key score`, which holds its own labels. A row is matched to the
 protocol by its path or by its utterance id, the file's name without suffix. A higher score means bona fide.
 
-actDCF and Cllr judge log-likelihood ratios: they are given for a column llr, or with --scores-are-llr.
+actDCF and Cllr judge log-likelihood ratios: they are given for a column llr, or with --scores-are-llr. What
+the decisions got wrong (bona fide speech refused, spoofs passed) is given for a column decision.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from antispoof.metrics import (
     det_points,
     eer_by_attack,
     equal_error_rate,
+    error_rates,
     min_dcf,
     tied_share,
 )
@@ -83,7 +85,7 @@ def load(
             raise UserError(f"{scores} holds no labels; name the list that does with --protocol")
         if split is not None:
             raise UserError("--split chooses from a protocol; name it with --protocol")
-        return ScoredTrials(scored.trials, scored.scores, scored.llrs)
+        return ScoredTrials(scored.trials, scored.scores, scored.llrs, scored.accepted)
     matched = match_scores(scored, read_protocol(protocol, protocol_format, split))
     if matched.unlisted:
         print(f"scored but not among the trials: {few(matched.unlisted)}", file=sys.stderr)
@@ -137,6 +139,9 @@ def measure(
     if llrs is not None:
         figures["act_dcf"] = asdict(actual_dcf(llrs[genuine], llrs[~genuine]))
         figures["cllr"] = cllr(llrs[genuine], llrs[~genuine])
+    if scored.accepted is not None:
+        accepted = scored.accepted.astype(np.float64)
+        figures["decided"] = asdict(error_rates(accepted[genuine], accepted[~genuine], 1))
     attacks = [trial.attack for trial in scored.trials]
     figures["attacks"] = [asdict(row) for row in eer_by_attack(scored.scores, genuine, attacks)]
     false_alarm, miss = det_points(det_curve(bonafide, spoof), DET_POINTS)
@@ -162,6 +167,9 @@ def table(figures: dict[str, Any]) -> str:
     if "act_dcf" in figures:
         rows.append(("actDCF", f"{figures['act_dcf']['value']:.6f}"))
         rows.append(("Cllr", f"{figures['cllr']:.6f} bits"))
+    if decided := figures.get("decided"):
+        rows.append(("refused", f"{decided['miss']:.3%} of the bona fide trials"))
+        rows.append(("passed", f"{decided['false_alarm']:.3%} of the spoofs"))
     lines = [f"{name:<16} {value}" for name, value in rows]
     attacks = figures["attacks"]
     if [row["attack"] for row in attacks] != [UNKNOWN]:

@@ -120,7 +120,7 @@ def _way(teachers: list[Row]) -> str:
 
 
 def seeds(document: Row) -> str:
-    """Renders ``benchmarks/seeds.py``: a row for each set of trials."""
+    """Renders ``benchmarks/seeds.py``: a row for each set of trials, and another table of the decisions."""
     rows = []
     for row in document["rows"]:
         cells = [_of_seeds(found) for found in row["detectors"].values()]
@@ -130,4 +130,25 @@ def seeds(document: Row) -> str:
     counts = {name: len(found["eers"]) for name, found in names.items()}
     header = ["trials", "bona fide / spoofs"]
     header += [f"{name}, {count} seeds" if count > 1 else name for name, count in counts.items()]
-    return table(header, rows) + f"\n\nEER with its 95 % interval. {measured_on(document)}"
+    text = table(header, rows) + f"\n\nEER with its 95 % interval. {measured_on(document)}"
+    return text + _decisions(document)
+
+
+def _decisions(document: Row) -> str:
+    """Returns a table of what the detectors with thresholds of their own decide wrongly, if there are any."""
+    deciding = [name for name, found in document["rows"][0]["detectors"].items() if found.get("decided")]
+    if not deciding:
+        return ""
+    rows = []
+    for row in document["rows"]:
+        cells = [
+            "; ".join("{miss:.1%} / {false_alarm:.1%}".format(**one) for one in found["decided"])
+            for found in (row["detectors"][name] for name in deciding)
+        ]
+        rows.append([f"{row['split']}, {row['dataset'] or row['condition']}", *cells])
+    points = {name: document["rows"][0]["detectors"][name]["decided"][0]["threshold"] for name in deciding}
+    header = ["trials", *(f"{name} at its `{point}`" for name, point in points.items())]
+    about = (
+        "Decided at the first threshold that each file carries: bona fide clips refused / spoofs that pass."
+    )
+    return f"\n\n{table(header, rows)}\n\n{about}"

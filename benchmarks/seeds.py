@@ -7,7 +7,8 @@
 Scores that --cache DIR holds are not computed again: a run that was stopped goes on, and another seed costs
 no second hearing of the detectors beside.
 
-Every SEED is a checkpoint of the same network. There is a row for each split as recorded, one for the trials
+Every SEED is a checkpoint of the same network. Of checkpoints that carry thresholds, the rows also say what
+deciding at the first of them gets wrong. There is a row for each split as recorded, one for the trials
 of each --dataset (a pattern, both classes) and one for each split in each --condition (--list names them).
 Intervals are those of these very weights on other trials; what other seeds would give, the seeds show.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -25,15 +27,19 @@ import torch
 from tqdm import tqdm
 
 from antispoof.bootstrap import DRAWS
-from antispoof.checkpoint import load_model, weights_hash
+from antispoof.channel.conditions import CLEAN, CONDITIONS
+from antispoof.checkpoint import read_checkpoint, weights_hash
 from antispoof.errors import EXIT_DONE, UserError, run
+from antispoof.manifest import Threshold
 from antispoof.memory import keep_freed_memory
+from antispoof.metrics import error_rates
 from antispoof.models import Detector
+from antispoof.pretrained import decisions_of
 from benchmarks.conditions import gather_conditions, refuse_existing, write_results
 from benchmarks.score_memory import remembered_scores
 from benchmarks.training import SPLITS, eers_of_seeds, labelled_trials
 from train.dataset import Row, fingerprint, read_rows
-from train.evaluation import CLEAN, CONDITIONS, Scorer, degrade, score_ways
+from train.evaluation import Scorer, degrade, load_listener, score_ways
 from train.scoring import CLIPS_AT_ONCE, score_clips
 
 KIND = "seeds"
@@ -63,16 +69,24 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def load_detectors(args: argparse.Namespace) -> dict[str, list[Detector]]:
+@dataclass(frozen=True)
+class Listener:
+    """A network, and the first threshold that its checkpoint carries, if any."""
+
+    model: Detector
+    threshold: Threshold | None
+
+
+def load_detectors(args: argparse.Namespace) -> dict[str, list[Listener]]:
     """Returns the networks by name; the recipe's own, one for each seed, come first.
 
     Raises:
         UserError: The seeds are of different networks, or two detectors have one name.
     """
     seeds = [_listener(path) for path in args.seeds]
-    if len({(seed.name, repr(sorted(seed.overrides.items()))) for seed in seeds}) > 1:
+    if len({(seed.model.name, repr(sorted(seed.model.overrides.items()))) for seed in seeds}) > 1:
         raise UserError("the seeds are not of one network; put another detector --beside")
-    detectors = {seeds[0].name: seeds}
+    detectors = {seeds[0].model.name: seeds}
     for words in args.beside:
         name, equals, path = words.partition("=")
         if not (name and equals and path):
@@ -83,9 +97,27 @@ def load_detectors(args: argparse.Namespace) -> dict[str, list[Detector]]:
     return detectors
 
 
-def _listener(path: Path) -> Detector:
-    # The order of channels and the kept memory together make AASIST-L five times as fast on a CPU.
-    return load_model(path).eval().to(memory_format=torch.channels_last)
+def decided(genuine: np.ndarray, scores: np.ndarray, listeners: Sequence[Listener]) -> list[dict[str, Any]]:
+    """Returns what deciding at each seed's own threshold gets wrong; nothing where one has none.
+
+    Args:
+        genuine: (trials,) booleans.
+        scores: (seeds, trials, ways).
+        listeners: one for each seed.
+    """
+    points = [one.threshold for one in listeners if one.threshold]
+    if len(points) < len(listeners):
+        return []
+    rates = [
+        error_rates(seed[genuine].ravel(), seed[~genuine].ravel(), point.score)
+        for seed, point in zip(scores, points, strict=True)
+    ]
+    return [{"threshold": point.name, **asdict(rate)} for point, rate in zip(points, rates, strict=True)]
+
+
+def _listener(path: Path) -> Listener:
+    _, thresholds = decisions_of(read_checkpoint(path))
+    return Listener(load_listener(path), thresholds[0] if thresholds else None)
 
 
 def remembering(folder: Path | None) -> Scorer:
@@ -131,6 +163,8 @@ def line(row: dict[str, Any]) -> str:
         mean = "{estimate:.1%} ({low:.1%} to {high:.1%})".format(**found["mean"])
         each = " ".join(f"{eer:.1%}" for eer in found["eers"])
         figures.append(f"{name} {mean}" + (f" [{each}]" if len(found["eers"]) > 1 else ""))
+        for one in found["decided"]:
+            figures[-1] += ", refuses {miss:.1%}, passes {false_alarm:.1%}".format(**one)
     trials = f"{row['bonafide']} bona fide and {row['spoof']} spoofs"
     return f"{row['split']}, {row['dataset'] or row['condition']}, {trials}: {'; '.join(figures)}"
 
@@ -160,7 +194,7 @@ def main(argv: list[str] | None = None) -> int:
             heard = degrade(clips, condition)
             watch = tqdm(detectors.items(), desc=f"{split}, {condition}", unit="detector", disable=None)
             scores = {
-                name: np.stack([score_ways(one, heard, score) for one in models]) for name, models in watch
+                name: np.stack([score_ways(one.model, heard, score) for one in own]) for name, own in watch
             }
             for pattern, chosen in chosen_trials(rows, args.dataset if condition == CLEAN else ()):
                 labels = genuine[chosen]
@@ -171,14 +205,17 @@ def main(argv: list[str] | None = None) -> int:
                     "bonafide": int(labels.sum()),
                     "spoof": int((~labels).sum()),
                     "detectors": {
-                        name: eers_of_seeds(labels, each[:, chosen], args.bootstrap)
+                        name: {
+                            **eers_of_seeds(labels, each[:, chosen], args.bootstrap),
+                            "decided": decided(labels, each[:, chosen], detectors[name]),
+                        }
                         for name, each in scores.items()
                     },
                 }
                 print(line(row), flush=True)
                 measured.append(row)
     if args.json:
-        hashes = {name: [weights_hash(model) for model in models] for name, models in detectors.items()}
+        hashes = {name: [weights_hash(one.model) for one in own] for name, own in detectors.items()}
         conditions = gather_conditions() | {"weights_sha256": hashes, "protocol": protocol.name}
         write_results(args.json, KIND, conditions, measured, args.force)
     return EXIT_DONE

@@ -4,7 +4,8 @@
 2. convert
 3. take the mean error of the score off, for integers
 4. compare the result with the float file
-5. fit thresholds and calibration to its own scores, where there is a protocol
+5. fit thresholds and calibration to its own scores where there is a protocol; else carry over those of the
+   float file, as far as the scores are still the same
 6. move file and manifest into place, or leave nothing behind
 """
 
@@ -21,18 +22,20 @@ from typing import Any
 
 import numpy as np
 
-from antispoof.audio import SAMPLE_RATE, fit_length, load_audio
-from antispoof.data import BONAFIDE, read_protocol, resolve_audio
+from antispoof.channel.conditions import CLEAN, FITTED
 from antispoof.errors import EXIT_DONE, CheckFailed, UserError
 from antispoof.formats import Format, format_named, format_of
 from antispoof.manifest import Manifest, Parity, describe_file, manifest_path
-from antispoof.thresholds import Decisions, fit_decisions
 from quantize.calibration import CLIPS, OBSERVERS, calibration_clips
 from quantize.recipes import Recipe, parse_recipe
 from runtimes import Runtime, load
+from runtimes.fit_thresholds import SPLIT, fit
 
 EXPORTS = Path("out")  # where the exporters write by default
 FLOAT16_TOLERANCE = 0.015  # in score: an eighth of the smallest change that 8 bits make
+# Thresholds are carried over where 95 % of the scores moved by less than this share of their standard
+# deviation: so far, one decision in fifty was another at most (benchmarks/results/quantized-*.json).
+CARRIED_WITHIN = 0.1
 
 
 @dataclass(frozen=True)
@@ -81,24 +84,39 @@ def add_arguments(p: argparse.ArgumentParser, product: Product, default: str) ->
     p.add_argument("--audio", type=Path, metavar="DIR", help="folder that the list's paths begin at")
     p.add_argument("--observer", choices=OBSERVERS, default="mse", help="how ranges are chosen (default mse)")
     p.add_argument("--protocol", type=Path, help="fit thresholds and calibration on this list's split")
-    p.add_argument("--split", default="dev", help="of the protocol (default dev)")
+    p.add_argument("--split", help=f"of the protocol (default {SPLIT}, or all of a list that is not divided)")
+    p.add_argument("--as-recorded", action="store_true", help="fit on it as it is, in no mishap")
     p.add_argument("--protocol-audio", type=Path, metavar="DIR", help="folder of its audio (default --audio)")
     p.add_argument("--out", type=Path, metavar="DIR", help="folder to write to (default: the model's)")
     p.add_argument("--force", action="store_true", help="replace a file that exists")
 
 
-def fit_on_protocol(runtime: Runtime, protocol: Path, audio: Path, split: str) -> Decisions:
-    """Returns thresholds and calibration for a file, from its own scores on a split of a protocol."""
-    trials = read_protocol(protocol, None, split)
-    samples = runtime.input.samples
-    clips = (
-        fit_length(load_audio(resolve_audio(trial, audio), limit_seconds=samples / SAMPLE_RATE), samples)
-        for trial in trials
+def carry_over(manifest: Manifest, source: Manifest, expected: np.ndarray, found: np.ndarray) -> Manifest:
+    """Returns the manifest of a quantized file with its source's thresholds and calibration, where they hold.
+
+    Args:
+        manifest: Of the quantized file.
+        source: Of the float file.
+        expected: Scores (clips,) of the float file.
+        found: Those of the quantized file, for the same clips.
+    """
+    if not source.thresholds and source.calibration is None:
+        return manifest
+    moved = float(np.quantile(np.abs(expected - found), 0.95))
+    if not moved <= CARRIED_WITHIN * float(np.std(expected)):
+        print(
+            f"no thresholds: the scores of 5 % of the clips moved by more than {moved:.2g}, "
+            "too far for those of the float file; --protocol LIST fits its own",
+            file=sys.stderr,
+        )
+        return manifest
+    origin = f", carried over from the float file: 95 % of the scores moved by at most {moved:.2g}"
+    calibration = source.calibration
+    return replace(
+        manifest,
+        calibration=calibration and replace(calibration, data=calibration.data + origin),
+        thresholds=tuple(replace(point, data=point.data + origin) for point in source.thresholds),
     )
-    scores = np.array([runtime.score(clip[None])[0] for clip in clips], np.float64)
-    genuine = np.array([trial.label == BONAFIDE for trial in trials])
-    data = f"{len(trials)} trials of {protocol.name}, split {split}"
-    return fit_decisions(scores[genuine], scores[~genuine], data)
 
 
 def tolerance_of(recipe: Recipe, reference: np.ndarray) -> float:
@@ -150,9 +168,11 @@ def quantize(
                 "nothing was written"
             )
         manifest = replace(manifest, parity=Parity(args.path.name, len(clips), clips_name, most, allowed))
-        if args.protocol is not None:
-            manifest = write(model, product, _with_decisions(load(path), manifest, args), path)
-        manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
+        if args.protocol is None:
+            manifest = carry_over(manifest, source.manifest, expected, found)
+        else:
+            manifest = _with_decisions(load(path), manifest, args)
+        manifest = write(model, product, manifest, path)
         put(path, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -184,9 +204,9 @@ def put(path: Path, target: Path) -> None:
 
 def _with_decisions(runtime: Runtime, manifest: Manifest, args: argparse.Namespace) -> Manifest:
     """Returns the manifest with thresholds and calibration fitted to the file's own scores."""
-    decisions = fit_on_protocol(runtime, args.protocol, args.protocol_audio or args.audio, args.split)
-    for reason in decisions.left_out:
-        print(f"no threshold for {reason}", file=sys.stderr)
+    conditions = (CLEAN,) if args.as_recorded else FITTED
+    audio = args.protocol_audio or args.audio
+    decisions = fit(runtime, args.protocol, audio, split=args.split, conditions=conditions).decisions
     return replace(manifest, calibration=decisions.calibration, thresholds=decisions.thresholds)
 
 
@@ -208,6 +228,8 @@ def run_command(product: Product, args: argparse.Namespace) -> int:
             )
     if args.path.exists() and format_of(args.path) != row:
         raise UserError(f"{args.path}: not a {row.suffixes[0]} file")
+    if args.as_recorded and args.protocol is None:
+        raise UserError("--as-recorded says how to fit on a protocol; name it with --protocol")
     if args.protocol is not None and not (args.protocol_audio or args.audio):
         raise UserError("--protocol needs --audio or --protocol-audio, the folder that its paths begin at")
     args.out = args.out or args.path.parent

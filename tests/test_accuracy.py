@@ -40,7 +40,8 @@ def manifest(tmp_path: Path) -> Path:
 
 def write_scores(folder: Path, rows: Rows, llr: bool = False) -> Path:
     lines = ["path\tscore\tllr\tdecision" if llr else "path\tscore"]
-    lines += [f"{name}\t{s}\t{2 * s}\taccept" if llr else f"{name}\t{s}" for name, s in rows.items()]
+    for name, s in rows.items():
+        lines.append(f"{name}\t{s}\t{2 * s}\t{'bonafide' if s >= 4 else 'spoof'}" if llr else f"{name}\t{s}")
     path = folder / "scores.tsv"
     path.write_text("\n".join(lines) + "\n")
     return path
@@ -78,6 +79,8 @@ def test_a_score_file_is_measured_end_to_end(
     # On the column of ratios, 2 * score: every bona fide one is above the threshold, 6 spoofs are.
     assert found["act_dcf"]["value"] == pytest.approx(6 / 12)
     assert "min_tdcf" not in found
+    # From a score of 4 up: one bona fide trial lies below, two spoofs do not.
+    assert found["decided"] == {"miss": pytest.approx(1 / 8), "false_alarm": pytest.approx(2 / 12)}
     assert found["inputs"]["scores"]["sha256"] == hashlib.sha256(scores.read_bytes()).hexdigest()
     assert found["inputs"]["protocol"]["sha256"] == hashlib.sha256(manifest.read_bytes()).hexdigest()
 
@@ -86,6 +89,7 @@ def test_a_score_file_is_measured_end_to_end(
     assert "14.583333333%" in out
     assert "actDCF" in out
     assert "Cllr" in out
+    assert "refused          12.500% of the bona fide trials" in out
     assert "t-DCF" not in out
     assert err == ""
 
@@ -97,6 +101,7 @@ def test_ratios_are_judged_only_where_there_are_some(
     assert main([*arguments, "--bootstrap", "0"]) == EXIT_DONE
     out = capsys.readouterr().out
     assert "actDCF" not in out
+    assert "refused" not in out
     assert "interval" not in out
     assert main([*arguments, "--scores-are-llr"]) == EXIT_DONE
     assert "actDCF" in capsys.readouterr().out

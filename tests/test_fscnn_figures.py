@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from antispoof.channel.conditions import CONDITIONS
 from benchmarks.report import RESULTS
 from tests.commands import commands_of, parsed, run_make
-from train.evaluation import CONDITIONS
 
 RULES = "benchmarks/fscnn.mk"
 ENDINGS = {"to_onnx": ".onnx", "to_tflite": ".tflite", "to_onnx_cached": ".cached.json"}

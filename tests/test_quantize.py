@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,15 +13,18 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from antispoof.audio import load_audio
 from antispoof.errors import UserError
 from antispoof.manifest import read_manifest
 from antispoof.speechlike import speech_like_batch
 from quantize import calibration, onnx_int8
 from quantize.calibration import Histogram, observe
+from quantize.pipeline import carry_over
 from quantize.recipes import parse_recipe
 from quantize.static_int import calibrate
 from runtimes import load
 from runtimes.ort import open_session
+from tests.quantized_copies import write_recordings
 
 RECIPES = (
     *("w8a8", "w8a8-s8", "w8a8-rr", "w8a8-mixed", "w8a8-learned", "w8a8-rr-learned-mixed", "w8a8-auto"),
@@ -148,6 +152,72 @@ def test_nothing_is_overwritten_unless_forced(one_second_model: Path, tmp_path: 
     with pytest.raises(UserError, match="--force"):
         onnx_int8.main([str(one_second_model), "--recipe", "w8", "--out", str(tmp_path)])
     assert target.read_text() == "mine"
+
+
+# ---- thresholds
+
+
+def test_thresholds_stay_where_scores_do(one_second_model: Path, quantized: Callable[[str], Path]) -> None:
+    source, copy = (read_manifest(path) for path in (one_second_model, quantized("f16")))
+    assert source.thresholds
+    assert source.calibration
+    assert copy.calibration
+    kept = [(point.name, point.score) for point in copy.thresholds]
+    assert kept == [(point.name, point.score) for point in source.thresholds]
+    assert (copy.calibration.scale, copy.calibration.offset) == (
+        source.calibration.scale,
+        source.calibration.offset,
+    )
+    for fitted in (copy.calibration, *copy.thresholds):
+        assert source.thresholds[0].data in fitted.data
+        assert "carried over from the float file" in fitted.data
+
+
+@pytest.mark.parametrize(("moved", "carried"), [(0.09, True), (0.11, False)])
+def test_thresholds_go_where_scores_moved_too_far(
+    one_second_model: Path, capsys: pytest.CaptureFixture[str], moved: float, carried: bool
+) -> None:
+    source = read_manifest(one_second_model)
+    scores = np.tile([-1.0, 1.0], 20)  # a standard deviation of one
+    bare = replace(source, calibration=None, thresholds=())
+    found = carry_over(bare, source, scores, scores + moved)
+    assert bool(found.thresholds) == bool(found.calibration) == carried
+    assert ("--protocol" in capsys.readouterr().err) != carried
+    assert carry_over(bare, bare, scores, scores + moved) == bare
+    assert capsys.readouterr().err == ""
+
+
+def test_thresholds_are_fitted_to_trials_in_mishaps_too(
+    one_second_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    write_recordings(clips, 8, 16_000)
+    score = load(one_second_model).score
+    names = sorted(
+        (path.name for path in clips.iterdir()), key=lambda name: score(load_audio(clips / name)[None])[0]
+    )
+    lines = [f"{name}\t{'spoof' if place < 4 else 'bonafide'}\tdev" for place, name in enumerate(names)]
+    protocol = tmp_path / "labels.tsv"
+    protocol.write_text("\n".join(["path\tlabel\tsplit", *lines]) + "\n")
+    words = ["--recipe", "f16", "--audio", str(clips), "--calibration", "all", "--out", str(tmp_path)]
+    words.append("--force")
+    fit = ["--protocol", str(protocol)]
+    data, thresholds = [], []
+    for more in ([], ["--as-recorded"]):
+        assert onnx_int8.main([str(one_second_model), *words, *fit, *more]) == 0
+        manifest = read_manifest(tmp_path / "aasist-l.f16.onnx")
+        thresholds.append([point.score for point in manifest.thresholds])
+        data.append(manifest.thresholds[0].data)
+    trials = "4 bona fide and 4 spoofed trials of labels.tsv, split dev, as recorded"
+    assert data == [f"{trials}, corrupted in six ways, without the silence around the speech", trials]
+    assert thresholds[0] != thresholds[1]
+    assert "4 spoofs cannot show it" in capsys.readouterr().err  # the eight ways make no more of them
+    with pytest.raises(UserError, match="--as-recorded"):
+        onnx_int8.main([str(one_second_model), *words, "--as-recorded"])
+
+
+# ---- what integers must not break
 
 
 def convolutions_around_an_elu(size: float) -> onnx.ModelProto:

@@ -13,6 +13,7 @@ import torch
 
 from antispoof.audio import SAMPLE_RATE
 from antispoof.channel import band_limit
+from antispoof.channel.conditions import CORRUPTED
 from antispoof.checkpoint import load_model, save_checkpoint
 from antispoof.errors import UserError
 from antispoof.metrics import equal_error_rate
@@ -20,7 +21,7 @@ from antispoof.models import Detector, create_model
 from antispoof.speechlike import speech_like
 from benchmarks import detection_tables, seeds
 from train.dataset import decode, read_rows
-from train.evaluation import CORRUPTED, degrade, score_ways
+from train.evaluation import degrade, score_ways
 from train.scoring import score_clips
 
 pytestmark = pytest.mark.usefixtures("threads_as_before")
@@ -90,6 +91,28 @@ def test_figures_are_those_of_the_scores(corpus: Path, tmp_path: Path) -> None:
         scores = score_ways(model, degrade(decode(rows, iter), condition))
         eer = equal_error_rate(scores[genuine].ravel(), scores[~genuine].ravel(), allow_inverted=True).value
         assert row["detectors"]["fscnn"]["eers"][0] == eer
+
+
+def test_decisions_are_those_of_each_checkpoints_own_threshold(corpus: Path, tmp_path: Path) -> None:
+    out, facts = tmp_path / "seeds.json", {"calibration": {"scale": 1.0, "offset": 0.0, "data": "x"}}
+    for seed, score in enumerate((-100.0, 100.0)):
+        points = [{"name": "eer", "score": score, "data": "x"}, {"name": "far-1%", "score": 0.0, "data": "x"}]
+        model = load_model(corpus / f"{seed}.safetensors")
+        decisions = json.dumps({**facts, "thresholds": points})
+        save_checkpoint(model, tmp_path / f"{seed}.safetensors", decisions=decisions)
+    named = [str(tmp_path / f"{seed}.safetensors") for seed in range(2)]
+    words = ["--beside", f"wide={corpus / 'other.safetensors'}", "--audio", str(corpus), "--split", "test"]
+    assert seeds.main([*named, *words, "--bootstrap", "20", "--json", str(out)]) == 0
+    document = json.loads(out.read_text())
+    [row] = document["rows"]
+    assert row["detectors"]["fscnn"]["decided"] == [
+        {"threshold": "eer", "miss": 0, "false_alarm": 1},
+        {"threshold": "eer", "miss": 1, "false_alarm": 0},
+    ]
+    assert row["detectors"]["wide"]["decided"] == []  # its checkpoint knows no threshold
+    table = detection_tables.seeds(document)
+    assert "| test, as recorded | 0.0% / 100.0%; 100.0% / 0.0% |" in table
+    assert "wide at its" not in table
 
 
 def test_kept_scores_are_not_computed_again(

@@ -59,6 +59,18 @@ def test_rates_that_the_trials_cannot_show_are_left_out_with_the_reason() -> Non
     assert any("1,000" in reason or "1000" in reason for reason in decisions.left_out)
 
 
+def test_ways_of_hearing_count_but_make_no_more_trials_of_the_same_ones() -> None:
+    bonafide, spoof = scores(90)
+    plain = fit_decisions(bonafide, spoof, "")
+    thrice = fit_decisions(*(np.stack([part] * 3, axis=1) for part in (bonafide, spoof)), "")
+    assert thrice.thresholds == plain.thresholds  # with no far-1%, though there are 270 scores
+    assert thrice.calibration.scale == pytest.approx(plain.calibration.scale)
+    lower = fit_decisions(*(np.stack([part, part - 2], axis=1) for part in (bonafide, spoof)), "")
+    assert lower.thresholds[0].score < plain.thresholds[0].score - 0.5
+    with pytest.raises(UserError, match="ways"):
+        fit_decisions(bonafide[None, None], spoof[None, None], "")
+
+
 def test_inverted_and_constant_scores_are_refused() -> None:
     bonafide, spoof = scores(100)
     with pytest.raises(UserError, match=r"inverted|sign"):

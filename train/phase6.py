@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from antispoof.channel.conditions import CLEAN
 from antispoof.checkpoint import load_model
 from antispoof.errors import UserError, run
 from antispoof.memory import keep_freed_memory
@@ -29,7 +30,7 @@ from train import fit
 from train.clean import clean
 from train.curves import draw_conditions
 from train.dataset import CLASSES, decode, read_rows
-from train.evaluation import CLEAN, Figure, measure
+from train.evaluation import Figure, degrade, figure_of, load_listener, score_ways
 from train.loop import PRECISIONS
 from train.states import write_text
 
@@ -112,9 +113,12 @@ def evaluate(phases: Mapping[str, Path], protocol: Path, audio: Path, split: str
     clips = decode(rows, partial(tqdm, desc=f"decoding {split}", unit="clip", disable=None))
     figures = {}
     for name, path in phases.items():
-        model = load_model(path)
+        model = load_listener(path)
         watch = tqdm((CLEAN, *COMPRESSED), desc=f"scoring {name}", unit="condition", disable=None)
-        figures[name] = [measure(model, split, rows, clips, condition)[0] for condition in watch]
+        figures[name] = [
+            figure_of(score_ways(model, degrade(clips, condition)), rows, split, condition)[0]
+            for condition in watch
+        ]
     return figures
 
 

@@ -214,7 +214,42 @@ def test_the_card_tells_what_was_trained_and_measured(finished: Path, corpus: Pa
     assert "From first/final.safetensors" in text
     assert "/home" not in text
     assert read_checkpoint(out).metadata["licence"] == "CC0-1.0"
+    with pytest.raises(UserError, match="a run needs --licence"):
+        card.main([*argv[:5], *argv[7:]])
     with pytest.raises(UserError, match="--force replaces it"):
         card.main(argv)
     with pytest.raises(UserError, match="cannot read"):
         card.main([str(tmp_path), *argv[1:], "--force"])
+
+
+def test_weights_with_a_card_are_measured_anew(finished: Path, corpus: Path, tmp_path: Path) -> None:
+    notes, first, second = (
+        tmp_path / name for name in ("notes.md", "first.safetensors", "second.safetensors")
+    )
+    notes.write_text("## What it is\n\nA toy.\n\n## What it is bad at\n\nEverything.\n")
+    words = ["--audio", str(corpus)]
+    about = ["--licence", "CC0-1.0", "--notes", str(notes)]
+    assert card.main([str(finished), *words, "--out", str(first), *about]) == 0
+    text = first.with_suffix(".md").read_text()
+    assert card.main([str(first), *words, "--out", str(second)]) == 0
+    assert second.with_suffix(".md").read_text() == text
+    assert second.read_bytes() == first.read_bytes()
+    # Other trials, and other notes: nothing else changes.
+    rows = (corpus / "manifest.tsv").read_text().splitlines(keepends=True)
+    fewer = tmp_path / "fewer.tsv"
+    fewer.write_text("".join(row for row in rows if not row.startswith("test-spoof-3")))
+    notes.write_text("Good at nothing.\n")
+    with pytest.raises(UserError, match="--force replaces it"):
+        card.main([str(second), *words])
+    again = [str(second), *words, "--notes", str(notes), "--protocol", str(fewer), "--force"]
+    assert card.main(again) == 0
+    changed = second.with_suffix(".md").read_text()
+    assert "Good at nothing." in changed
+    assert "A toy." not in changed
+    assert "| test | as recorded | 4 | 3 |" in changed
+    assert changed.partition("## Training")[2] == text.partition("## Training")[2]
+    with pytest.raises(UserError, match="of a run"):
+        card.main([str(second), *words, "--licence", "MIT", "--force"])
+    second.with_suffix(".md").write_text("# A page\n")
+    with pytest.raises(UserError, match="no card"):
+        card.main([str(second), *words, "--force"])

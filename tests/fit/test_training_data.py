@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from antispoof.channel.conditions import CONDITIONS
 from antispoof.errors import UserError
 from tests.fit.recordings import voice
 from tests.fit.small_recipe import REPOSITORY
 from train.augment import Augmentation, random_crop, rms
 from train.dataset import Batches, Row, draw_probabilities, may_train, read_rows, training_rows
-from train.evaluation import CONDITIONS, degrade
+from train.evaluation import degrade
 from train.recipe import AugmentRecipe, DataRecipe, read_recipe
 
 pytestmark = pytest.mark.usefixtures("threads_as_before")
