@@ -7,6 +7,8 @@
 #
 # LYRA=DIR, the folder of Lyra V2's graphs (train/lyra.py), and FARGAN=PROGRAM (train/vocoder_program.py) add the
 # copies that these make; the bundled weights had both. Why each step is there: the recipes in train/configs/.
+#
+# The target aasist-l-qat, made only where it is asked for, fine-tunes the bundled aasist-l for integers on them.
 
 PYTHON ?= .venv/bin/python
 DEVICE ?= cpu
@@ -39,7 +41,7 @@ PAIRS := $(OUT)/pairs-0/final.safetensors
 TEACHERS := $(PAIRS) $(OUT)/taught-0/final.safetensors $(OUT)/taught-1/final.safetensors \
 	$(OUT)/asvspoof-0/best.safetensors
 
-.PHONY: all
+.PHONY: all aasist-l-qat
 .SECONDARY:
 all: $(SEEDS:%=$(OUT)/fscnn-%/final.safetensors) $(OUT)/qat-$(firstword $(SEEDS))/final.safetensors
 
@@ -113,3 +115,12 @@ $(OUT)/fscnn-%/final.safetensors: $(TEACHERS)
 $(OUT)/qat-%/final.safetensors: $(OUT)/fscnn-%/final.safetensors
 	$(PYTHON) train/qat.py $(COMMON) $(RECIPES)/fscnn-qat.yaml $(call more,$(MORE_COPIES)) $(TRAIN) \
 		--start $< --seed $* --out $(@D)
+
+aasist-l-qat: $(OUT)/aasist-l-qat/final.safetensors
+
+FLOAT_AASIST_L := antispoof/checkpoints/aasist-l.safetensors
+FOR_AASIST_L := rule-based neural $(if $(FARGAN),fargan) $(if $(LYRA),lyra)
+
+$(OUT)/aasist-l-qat/final.safetensors: $(FLOAT_AASIST_L) $(call lists,$(FOR_AASIST_L))
+	$(PYTHON) train/qat.py $(COMMON) $(RECIPES)/aasist-l-qat.yaml $(call more,$(FOR_AASIST_L)) $(TRAIN) \
+		--start $< --out $(@D)

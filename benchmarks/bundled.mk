@@ -1,13 +1,14 @@
-# The figures of the bundled fscnn: exports and quantizes its weights, and measures them as each file about them in
-# benchmarks/results/ was. Stopped anywhere, it goes on with the next file.
+# The figures of the bundled detectors: exports and quantizes their weights, and measures them as each file about
+# them in benchmarks/results/ was. Stopped anywhere, it goes on with the next file.
 #
-#   make -f benchmarks/fscnn.mk AUDIO=DIR AASIST=AASIST.pth AASIST_L=AASIST-L.pth OUT=DIR     (-n prints the commands)
+#   make -f benchmarks/bundled.mk AUDIO=DIR AASIST=AASIST.pth AASIST_L=AASIST-L.pth OUT=DIR     (-n prints the commands)
 #
 # AUDIO is a folder of labelled recordings with a manifest.tsv, the others are the authors' checkpoints. Where those of
 # quantize/calibration_clips.txt are not among the recordings, CALIBRATION=all takes what there is. Results go to
 # OUT/results. SEEDS='A B C', the checkpoints of a recipe's seeds, adds the table of these. Leave the machine alone
-# meanwhile: ten minutes, and then much longer, since AASIST and AASIST-L hear every clip in eight ways. Where it has
-# no emulator of other processors yet, it fetches one (benchmarks/processors.py; Debian on x86-64, 150 MB).
+# meanwhile: ten minutes, and then much longer, since AASIST and AASIST-L hear every clip in eight ways, and three
+# files of the bundled aasist-l the whole corpus. Where it has no emulator of other processors yet, it fetches one
+# (benchmarks/processors.py; Debian on x86-64, 150 MB).
 
 PYTHON ?= .venv/bin/python
 RESULTS := $(OUT)/results
@@ -25,12 +26,14 @@ onnx = $(1:%=$(OUT)/fscnn.%.onnx)
 tflite = $(1:%=$(OUT)/fscnn.%.tflite)
 QAT := $(OUT)/fscnn-qat.onnx $(OUT)/fscnn-qat.w8a8-rr.onnx $(OUT)/fscnn-qat.w8a8-rr-f64.onnx
 ABOUT := latency quantized streaming processors parity robustness conditions $(if $(SEEDS),seeds)
+# The authors' lies in OUT.
+OWN_AASIST_L := $(OUT)/bundled/aasist-l
 
 .PHONY: all
 .SECONDARY:
 .NOTPARALLEL: # or they would time each other
 .DELETE_ON_ERROR:
-all: $(ABOUT:%=$(RESULTS)/%-fscnn.json)
+all: $(ABOUT:%=$(RESULTS)/%-fscnn.json) $(RESULTS)/parity-aasist-l.json
 
 $(OUT)/fscnn.onnx: $(BUNDLED)/fscnn.safetensors
 	$(PYTHON) export/to_onnx.py --model fscnn --out $(OUT) --force
@@ -40,6 +43,12 @@ $(OUT)/fscnn-qat.onnx: $(BUNDLED)/fscnn-qat.safetensors
 
 $(OUT)/aasist-l.onnx: $(AASIST_L)
 	$(PYTHON) export/to_onnx.py --model aasist-l --checkpoint $< --out $(OUT) --force
+
+$(OWN_AASIST_L).onnx: $(BUNDLED)/aasist-l.safetensors
+	$(PYTHON) export/to_onnx.py --model aasist-l --out $(@D) --force
+
+$(OWN_AASIST_L)-qat.onnx: $(BUNDLED)/aasist-l-qat.safetensors
+	$(PYTHON) export/to_onnx.py --model aasist-l --checkpoint qat --name aasist-l-qat --out $(@D) --force
 
 $(OUT)/fscnn.tflite: $(BUNDLED)/fscnn.safetensors
 	$(PYTHON) export/to_tflite.py --model fscnn --out $(OUT) --force
@@ -56,6 +65,9 @@ $(call onnx,w8a8 w8a8-rr w8a8-rr-learned w8a8-rr-learned-f64 w8 f16-mixed): $(OU
 	$(call quantize,onnx)
 
 $(OUT)/fscnn-qat.w8a8-rr.onnx $(OUT)/fscnn-qat.w8a8-rr-f64.onnx: $(OUT)/fscnn-qat.onnx
+	$(call quantize,onnx)
+
+$(OWN_AASIST_L).w8a8-rr.onnx $(OWN_AASIST_L)-qat.w8a8-rr.onnx: %.w8a8-rr.onnx: %.onnx
 	$(call quantize,onnx)
 
 $(call tflite,w8 w8d8): $(OUT)/fscnn.tflite
@@ -86,6 +98,9 @@ $(RESULTS)/processors-fscnn.json: $(OUT)/fscnn.onnx \
 
 $(RESULTS)/parity-fscnn.json: $(OUT)/fscnn.onnx $(QAT) $(call onnx,w8a8-rr w8 f16-mixed) \
 		$(OUT)/fscnn.tflite $(call tflite,w8 w8d8)
+	$(PYTHON) benchmarks/parity.py $^ --other-weights $(TRIALS) --cache $(OUT)/scores $(results) $(failing)
+
+$(RESULTS)/parity-aasist-l.json: $(OWN_AASIST_L).onnx $(OWN_AASIST_L)-qat.w8a8-rr.onnx $(OWN_AASIST_L).w8a8-rr.onnx
 	$(PYTHON) benchmarks/parity.py $^ --other-weights $(TRIALS) --cache $(OUT)/scores $(results) $(failing)
 
 $(RESULTS)/robustness-fscnn.json: $(OUT)/fscnn.onnx
