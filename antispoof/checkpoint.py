@@ -26,6 +26,7 @@ from torch import Tensor
 from antispoof.errors import UserError, one_line
 from antispoof.models import Detector, create_model, model_names
 from antispoof.models.layers.wavlm_pretrained import without_pretrained
+from antispoof.whole_files import write_whole
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 # Where trainers put the weights among optimiser state, epoch numbers and the like.
@@ -267,9 +268,7 @@ def save_checkpoint(model: Detector, path: str | os.PathLike[str], **facts: str)
     path = Path(path)
     metadata = {"model": model.name, "config": json.dumps(model.overrides, sort_keys=True), **facts}
     tensors = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(_in_order(safetensors.torch.save(tensors, metadata)))
-    partial.replace(path)
+    write_whole(path, _in_order(safetensors.torch.save(tensors, metadata)))
 
 
 def _in_order(content: bytes) -> bytes:

@@ -17,6 +17,7 @@ from antispoof.errors import UserError
 from antispoof.manifest import Calibration, Threshold, parse_decisions
 from antispoof.models import Detector, create_model
 from antispoof.models.layers.wavlm_pretrained import without_pretrained
+from antispoof.whole_files import write_whole
 
 DEFAULT_MODEL = "fscnn"
 BUNDLED = Path(__file__).resolve().parent / "checkpoints"
@@ -159,7 +160,5 @@ def fetch(download: Download) -> Path:
             f"{download.url} is no longer the file it was: its sha256 differs, so it was not used"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    partial.replace(target)
+    write_whole(target, content)
     return target

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -42,6 +41,7 @@ from antispoof.metrics import (
 )
 from antispoof.score_files import ScoredTrials, few, match_scores, read_scores
 from antispoof.tdcf import ASVSPOOF2019_COST, asv_errors, min_tdcf, read_asv_scores
+from antispoof.whole_files import write_whole
 
 MANY_TIES = 0.01  # share of trials; above it the EER is partly rounding
 DET_POINTS = 100
@@ -185,16 +185,6 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON so that the file is there whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
-
-
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     args = parser().parse_args(argv)
@@ -227,7 +217,7 @@ def main(argv: list[str] | None = None) -> int:
             "seed": args.seed,
             "versions": {"antispoof": antispoof.__version__, "numpy": np.__version__},
         }
-        write_json(args.json, conditions | figures)
+        write_whole(args.json, json.dumps(conditions | figures, indent=1) + "\n")
     print(table(figures))  # last: whoever reads it may close the pipe
     return EXIT_DONE
 

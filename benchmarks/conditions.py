@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from antispoof.errors import UserError
+from antispoof.whole_files import write_whole
 
 SCHEMA = 1
 NUMBERS = re.compile(r"\[\n([\d\s.,eE+-]+)\]")  # a list of numbers alone; no text in JSON holds a new line
@@ -168,15 +169,11 @@ def write_results(
     refuse_existing(path, force)
     content = {"schema": SCHEMA, "kind": kind, "conditions": conditions, "rows": rows}
     text = NUMBERS.sub(_on_one_line, json.dumps(content, indent=1, allow_nan=False)) + "\n"
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, text)
 
 
 def _on_one_line(numbers: re.Match[str]) -> str:

@@ -6,13 +6,13 @@ The page follows the reader's light or dark setting, and its charts keep their t
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from antispoof.errors import UserError
+from antispoof.whole_files import write_whole
 from benchmarks.result_charts import (
     error_chart,
     heat_table,
@@ -109,14 +109,7 @@ def write_page(path: Path, content: str, force: bool) -> None:
     """
     if path.exists() and not force:
         raise UserError(f"{path} exists; --force replaces it")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(content, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, content)
 
 
 def figure(title: str, content: str, caption: str) -> str:

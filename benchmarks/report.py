@@ -20,6 +20,7 @@ from pathlib import Path
 
 from antispoof.data import FORMATS
 from antispoof.errors import EXIT_DONE, CheckFailed, UserError, run
+from antispoof.whole_files import write_whole
 from benchmarks import accuracy
 from benchmarks.page import page, read_documents, write_page
 from benchmarks.result_tables import RENDERERS
@@ -101,10 +102,7 @@ def rewrite_tables(check: bool) -> None:
             f"the tables of {' and '.join(new)} are not those of the results; run python benchmarks/report.py"
         )
     for name, text in new.items():
-        document = REPOSITORY / name
-        partial = document.with_name(f".{document.name}.partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(document)
+        write_whole(REPOSITORY / name, text)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -16,7 +16,6 @@ import argparse
 import contextlib
 import io
 import json
-import os
 import sys
 import time
 import traceback
@@ -29,6 +28,7 @@ from antispoof.formats import format_named
 from antispoof.manifest import read_manifest
 from antispoof.models import model_names
 from antispoof.pretrained import DEFAULT_MODEL
+from antispoof.whole_files import write_whole
 from export import to_coreml, to_onnx, to_tflite
 from export.lint import lint
 from export.pipeline import add_arguments, take_weights
@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
         for format in dict.fromkeys(args.format)
     ]
     if args.json:
-        _write(args.json, json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+        write_whole(args.json, json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     print(table(rows))
     return EXIT_CHECK_FAILED if any(row.failure for row in rows) else EXIT_DONE
 
@@ -189,15 +189,6 @@ def _flags(args: argparse.Namespace, model: str | None) -> list[str]:
 
 def _reason(error: object) -> str:
     return one_line(error)[:LONGEST_REASON]
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from antispoof.errors import UserError
 from antispoof.manifest import MAX_VERSION, Manifest, check_file, manifest_path, read_manifest
 from antispoof.signature import PREFIX, PUBLIC_SUFFIX, public_key_line, signature_path
+from antispoof.whole_files import write_whole
 from runtimes.golden import golden_paths, golden_sha256, read_golden
 
 
@@ -85,8 +86,8 @@ def sign(model_file: Path, key: Any, version: int | None = None) -> Manifest:
     content = manifest.to_json().encode()
     sidecar = manifest_path(model_file)
     # Whichever of the two is put in place first, the pair is refused until the other is.
-    _replace(sidecar, content)
-    _replace(signature_path(sidecar), key.sign(PREFIX + content))
+    write_whole(sidecar, content)
+    write_whole(signature_path(sidecar), key.sign(PREFIX + content))
     return manifest
 
 
@@ -112,15 +113,6 @@ def _golden(model_file: Path) -> str | None:
         return None
     read_golden(model_file)
     return golden_sha256(model_file)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
 
 
 def _cryptography() -> tuple[Any, Any]:

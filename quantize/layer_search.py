@@ -20,6 +20,7 @@ from onnx import ModelProto
 
 from antispoof.errors import UserError
 from antispoof.metrics import equal_error_rate
+from antispoof.whole_files import write_whole
 from quantize.onnx_graph import OnnxGraph
 from quantize.scope import layers_in_scope
 from quantize.static_int import Calibrated
@@ -112,9 +113,7 @@ class State:
         if self.path is None:
             return
         content = {"schema": SCHEMA, "key": self.key, "points": [asdict(p) for p in self.points.values()]}
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        partial.replace(self.path)
+        write_whole(self.path, json.dumps(content, indent=1) + "\n")
 
 
 def _name(layers: Iterable[str]) -> str:

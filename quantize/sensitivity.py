@@ -29,6 +29,7 @@ from onnx import ModelProto
 from antispoof.audio import SAMPLE_RATE, fit_length, load_audio
 from antispoof.data import BONAFIDE, read_protocol, resolve_audio
 from antispoof.errors import EXIT_DONE, UserError, run
+from antispoof.whole_files import write_whole
 from quantize.calibration import CLIPS, OBSERVERS, calibration_clips
 from quantize.layer_search import MOST_TIME, Found, Material, Point, State, gain, key_of, search
 from quantize.onnx_graph import OnnxGraph
@@ -118,9 +119,7 @@ def find(
         "front": [row(point) for point in found.front],
     }
     target = Path(f"{stem}.{recipe.name}.front.json")
-    partial = target.with_name(f".{target.name}.partial")
-    partial.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
-    partial.replace(target)
+    write_whole(target, json.dumps(answer, indent=1) + "\n")
     return found
 
 

@@ -15,7 +15,6 @@ refuse the file until it is signed again (export/sign.py).
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +31,7 @@ from antispoof.manifest import manifest_path
 from antispoof.metrics import error_rates
 from antispoof.signature import signature_path
 from antispoof.thresholds import Decisions, fit_decisions
+from antispoof.whole_files import write_whole
 from runtimes import Runtime, load
 
 SPLIT = "dev"
@@ -141,12 +141,7 @@ def main(argv: list[str] | None = None) -> int:
     sidecar = manifest_path(args.model_file)
     decisions = fitted.decisions
     changed = replace(manifest, calibration=decisions.calibration, thresholds=decisions.thresholds)
-    partial = sidecar.with_name(f".{sidecar.name}.{os.getpid()}.tmp")
-    try:
-        partial.write_text(changed.to_json(), encoding="utf-8")
-        partial.replace(sidecar)
-    except OSError as error:
-        raise UserError(f"cannot write {sidecar}: {error.strerror or error}") from error
+    write_whole(sidecar, changed.to_json())
     if signature_path(sidecar).exists():
         print(f"{sidecar.name} changed: sign it again (export/sign.py)", file=sys.stderr)
     print(table(fitted))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from antispoof.errors import CheckFailed, UserError
 from antispoof.formats import format_of
 from antispoof.manifest import Manifest
 from antispoof.speechlike import speech_like
+from antispoof.whole_files import write_whole
 from runtimes.base import Runtime
 
 SCHEMA = 1
@@ -150,9 +150,7 @@ def write_golden(
     )
     text = json.dumps(asdict(golden), indent=2, sort_keys=True) + "\n"
     for path, written in ((samples_path, content), (golden_paths(model_file)[0], text.encode())):
-        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        partial.write_bytes(written)
-        partial.replace(path)
+        write_whole(path, written)
     return golden
 
 

@@ -37,10 +37,10 @@ from antispoof.memory import keep_freed_memory
 from antispoof.metrics import error_rates
 from antispoof.models import Detector
 from antispoof.thresholds import Decisions, fit_decisions
+from antispoof.whole_files import write_whole
 from train.dataset import Row, decode, read_rows
 from train.evaluation import Figure, degrade, figure_of, load_listener, score_ways
 from train.scoring import split_by_class
-from train.states import write_text
 
 CHOSEN = "The step was chosen by the EER on dev, which flatters that figure."
 MEASURED, TRAINING = "\n## Measured\n", "\n## Training\n"
@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     decisions = _fit_decisions(heard["dev"])
     measured = _measured_section(heard, decisions)
     save_checkpoint(shipment.model, out, **shipment.metadata, **_as_metadata(decisions))
-    write_text(out.with_suffix(".md"), shipment.card(measured))
+    write_whole(out.with_suffix(".md"), shipment.card(measured))
     print(measured)
     return 0
 

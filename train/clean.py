@@ -23,11 +23,11 @@ from antispoof.errors import UserError, run
 from antispoof.memory import keep_freed_memory
 from antispoof.models import Detector, DetectorOutput
 from antispoof.text_tables import text_lines
+from antispoof.whole_files import write_whole
 from train.dataset import CLASSES, Row, decode, read_rows
 from train.losses import CENTRE, label_loss
 from train.recipe import LossRecipe
 from train.scoring import CLIPS_AT_ONCE, whole_clips
-from train.states import write_text
 
 DROPPED = 0.02
 
@@ -74,7 +74,7 @@ def clean(
     dropped = {judged[place] for place in hardest}
     header, *lines = [line for _, line in text_lines(protocol)]
     kept = [line for index, line in enumerate(lines) if index not in dropped]
-    write_text(out, "\n".join([header, *kept]) + "\n")
+    write_whole(out, "\n".join([header, *kept]) + "\n")
     return [(rows[judged[place]], float(losses[place])) for place in hardest]
 
 

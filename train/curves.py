@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from antispoof.errors import UserError
+from antispoof.whole_files import put_in_place
 from train.loop import Progress
 
 
@@ -97,6 +98,5 @@ def _figure() -> Any:
 
 
 def _save(figure: Any, path: Path) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=120)
-    partial.replace(path)
+    with put_in_place(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)

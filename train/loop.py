@@ -21,6 +21,7 @@ from tqdm import tqdm
 from antispoof.checkpoint import save_checkpoint
 from antispoof.errors import UserError
 from antispoof.models import Detector
+from antispoof.whole_files import write_whole
 from train.adversarial import Adversary
 from train.dataset import Batch, Batches
 from train.losses import check_loss
@@ -30,7 +31,7 @@ from train.objective import FromLabels, Objective
 from train.optimiser import build_optimiser, kept_share, learning_rate, set_rate
 from train.ranks import Ranks, share_norms
 from train.recipe import Recipe
-from train.states import newest_state, save_state, write_text
+from train.states import newest_state, save_state
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -236,7 +237,7 @@ class Run:
             self._export("best")
         lines = ["\t".join(Progress._fields)]
         lines += ["\t".join(f"{value:.6g}" for value in row) for row in self.history]
-        write_text(self._folder / "metrics.tsv", "\n".join(lines) + "\n")
+        write_whole(self._folder / "metrics.tsv", "\n".join(lines) + "\n")
         self._report(row)
 
     def _export(self, name: str) -> None:

@@ -9,19 +9,18 @@ import numpy as np
 import soundfile
 
 from antispoof.audio import SAMPLE_RATE
-from train.states import write_text
+from antispoof.whole_files import put_in_place, write_whole
 
 
 def write_clip(path: Path, waveform: np.ndarray) -> None:
-    """Writes ``waveform (samples,)`` at 16 kHz in 16 bits, under another name first."""
-    partial = path.with_name(f".{path.name}.partial")
-    soundfile.write(partial, waveform, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
-    partial.replace(path)
+    """Writes ``waveform (samples,)`` at 16 kHz in 16 bits, whole or not at all."""
+    with put_in_place(path) as partial:
+        soundfile.write(partial, waveform, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
 
 
 def write_list(folder: Path, columns: Sequence[str], lines: Iterable[Mapping[str, str]]) -> Path:
     """Writes manifest.tsv, a line for each clip with the columns in their order; returns its path."""
     path = folder / "manifest.tsv"
     table = [columns, *([line[column] for column in columns] for line in lines)]
-    write_text(path, "".join("\t".join(fields) + "\n" for fields in table))
+    write_whole(path, "".join("\t".join(fields) + "\n" for fields in table))
     return path

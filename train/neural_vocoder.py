@@ -35,6 +35,7 @@ from antispoof.audio import SAMPLE_RATE
 from antispoof.data import BONAFIDE
 from antispoof.errors import UserError, one_line, run
 from antispoof.memory import keep_freed_memory
+from antispoof.whole_files import put_in_place
 from train.dataset import INT16_SCALE, decode, may_train, read_rows
 from train.recipe import read_recipe
 from train.resynthesis import Resynthesis, mel_filters
@@ -263,10 +264,9 @@ def _crops(
 
 def _save(vocoder: Vocoder, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_name(f".{path.name}.partial")
     weights = {name: value.contiguous() for name, value in vocoder.state_dict().items()}
-    save_file(weights, partial_path, metadata={"vocoder": json.dumps({"kind": vocoder.kind})})
-    partial_path.replace(path)
+    with put_in_place(path) as partial_path:
+        save_file(weights, partial_path, metadata={"vocoder": json.dumps({"kind": vocoder.kind})})
 
 
 def read_vocoder(path: Path) -> Vocoder:

@@ -26,13 +26,13 @@ from antispoof.channel.conditions import CLEAN
 from antispoof.checkpoint import load_model
 from antispoof.errors import UserError, run
 from antispoof.memory import keep_freed_memory
+from antispoof.whole_files import write_whole
 from train import fit
 from train.clean import clean
 from train.curves import draw_conditions
 from train.dataset import CLASSES, decode, read_rows
 from train.evaluation import Figure, degrade, figure_of, load_listener, score_ways
 from train.loop import PRECISIONS
-from train.states import write_text
 
 COMPRESSED = ("MP3, 64 kbit/s", "AAC, 32 kbit/s", "Opus, 16 kbit/s")
 
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     fit.main(_fit_flags(args, cleaned, run_folder))
     phases = {**others, "Phase 5": args.phase5, "Phase 6": run_folder / "best.safetensors"}
     figures = evaluate(phases, protocol, args.audio, args.split)
-    write_text(args.out / "phases.tsv", _table(figures))
+    write_whole(args.out / "phases.tsv", _table(figures))
     print(_table(figures), end="")
     draw_conditions(clean_and_compressed(figures), args.out / "phases.png")
     return 0

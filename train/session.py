@@ -25,6 +25,7 @@ from antispoof.data import NOISE
 from antispoof.errors import UserError
 from antispoof.memory import keep_freed_memory
 from antispoof.models import Detector
+from antispoof.whole_files import write_whole
 from train.augment import Augmentation
 from train.curves import Journal
 from train.dataset import Batches, Row, decode, fingerprint, read_lists, training_rows
@@ -33,7 +34,7 @@ from train.objective import Objective
 from train.ranks import Ranks, join_ranks, leave_ranks
 from train.recipe import Recipe, read_recipe, replace_schedule
 from train.scoring import validation_eer
-from train.states import saved_states, write_text
+from train.states import saved_states
 
 FINAL = "final.safetensors"
 OUTPUTS = ("run.json", "metrics.tsv", "curves.png", "best.safetensors", FINAL)
@@ -243,7 +244,7 @@ def carry_out(
         training.resume()
     if ranks.first:
         facts = {**_facts(recipe, args, material.rows), **method}
-        write_text(args.out / "run.json", json.dumps(facts, indent=1) + "\n")
+        write_whole(args.out / "run.json", json.dumps(facts, indent=1) + "\n")
     journal.open(training.step)
     training.train(progress if ranks.first else lambda steps, _done: steps)
     material.store.unlink()

@@ -1,4 +1,4 @@
-"""The files of a run: saved states, of which the last few are kept, and text written whole or not at all."""
+"""The saved states of a run, of which the last few are kept."""
 
 from __future__ import annotations
 
@@ -65,10 +65,3 @@ def _first_difference(one: Any, other: Any, where: str = "") -> str:
         key = next(key for key in keys if one.get(key, missing) != other.get(key, missing))
         return _first_difference(one.get(key), other.get(key), f"{where}.{key}" if where else str(key))
     return where
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

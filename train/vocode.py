@@ -34,6 +34,7 @@ from antispoof.audio import SAMPLE_RATE, load_audio
 from antispoof.channel import codecs, transcode
 from antispoof.data import BONAFIDE, NOISE, SPOOF, UNKNOWN
 from antispoof.errors import UserError, run
+from antispoof.whole_files import write_whole
 from train.augment import BIT_RATES
 from train.dataset import Row, may_train, read_rows
 from train.lyra import load_lyra
@@ -41,7 +42,6 @@ from train.made_clips import write_clip, write_list
 from train.neural_vocoder import load_vocoder
 from train.recipe import read_recipe
 from train.resynthesis import HARMLESS, SPOOFING, Resynthesis, cross
-from train.states import write_text
 from train.vocoder_program import by_program
 
 RATES = (16_000, 22_050, 22_050, 24_000)  # of synthesis systems, the commonest one twice
@@ -234,7 +234,7 @@ def make_copies(jobs: Sequence[Job], workers: int, journal: Path) -> list[Line]:
     done: dict[str, list[Line]] = {}
     if journal.exists():
         complete = journal.read_text(encoding="utf-8").split("\n")[:-1]  # the last line may be half of one
-        write_text(journal, "".join(line + "\n" for line in complete))
+        write_whole(journal, "".join(line + "\n" for line in complete))
         done = {entry["job"]: entry["lines"] for entry in map(json.loads, complete)}
     left = [job for job in jobs if job.name not in done]
     # Started afresh: a process forked from one that has run torch may hang in its threads.

@@ -10,7 +10,6 @@ CRC-32 and every 499th sample.
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ import soxr
 
 from antispoof.audio import SAMPLE_RATE
 from antispoof.speechlike import speech_like
+from antispoof.whole_files import write_whole
 from runtimes.native_core import Event, Judge, Kind, Rules, Stream, StreamConfig, resample
 
 FOLDER = Path(__file__).resolve().parent
@@ -136,9 +136,7 @@ def main() -> None:
     files = signals()
     texts = {"core.json": to_json(golden(files)).encode()} | {n: x.tobytes() for n, x in files.items()}
     for name, content in texts.items():
-        unfinished = FOLDER / f".{name}.{os.getpid()}.tmp"
-        unfinished.write_bytes(content)
-        unfinished.replace(FOLDER / name)
+        write_whole(FOLDER / name, content)
 
 
 if __name__ == "__main__":
