@@ -130,15 +130,15 @@ def seeds(document: Row) -> str:
     counts = {name: len(found["eers"]) for name, found in names.items()}
     header = ["trials", "bona fide / spoofs"]
     header += [f"{name}, {count} seeds" if count > 1 else name for name, count in counts.items()]
-    text = table(header, rows) + f"\n\nEER with its 95 % interval. {measured_on(document)}"
-    return text + _decisions(document)
+    about = f"EER with its 95 % interval. {measured_on(document)}"
+    return "\n\n".join([table(header, rows), *_decisions(document), about])
 
 
-def _decisions(document: Row) -> str:
-    """Returns a table of what the detectors with thresholds of their own decide wrongly, if there are any."""
+def _decisions(document: Row) -> list[str]:
+    """Returns a line and a table: what the detectors with thresholds of their own decide wrongly."""
     deciding = [name for name, found in document["rows"][0]["detectors"].items() if found.get("decided")]
     if not deciding:
-        return ""
+        return []
     rows = []
     for row in document["rows"]:
         cells = [
@@ -148,7 +148,5 @@ def _decisions(document: Row) -> str:
         rows.append([f"{row['split']}, {row['dataset'] or row['condition']}", *cells])
     points = {name: document["rows"][0]["detectors"][name]["decided"][0]["threshold"] for name in deciding}
     header = ["trials", *(f"{name} at its `{point}`" for name, point in points.items())]
-    about = (
-        "Decided at the first threshold that each file carries: bona fide clips refused / spoofs that pass."
-    )
-    return f"\n\n{table(header, rows)}\n\n{about}"
+    about = "Bona fide clips refused / spoofs that pass, at the first threshold that the file carries:"
+    return [about, table(header, rows)]

@@ -253,14 +253,20 @@ def _details(document: Row, renderers: Renderers, folded: bool) -> str:
     renderer = renderers.get(document["kind"])
     if renderer is None:
         return ""
-    content = f'<div class="wide">{markdown_table(renderer(document))}</div>'
+    content = f'<div class="wide">{markdown_tables(renderer(document))}</div>'
     return f"<details><summary>figures</summary>{content}</details>" if folded else content
 
 
-def markdown_table(markdown: str) -> str:
-    """Returns the table of a Markdown text as HTML; what follows it is left out."""
-    lines = [line for line in markdown.splitlines() if line.startswith("|")]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+def markdown_tables(markdown: str) -> str:
+    """Returns the tables of a Markdown text as HTML, with what stands between them and without what follows."""
+    blocks = markdown.strip().split("\n\n")
+    while blocks and not blocks[-1].startswith("|"):
+        blocks.pop()
+    return "".join(_table(block) if block.startswith("|") else f"<p>{escape(block)}</p>" for block in blocks)
+
+
+def _table(markdown: str) -> str:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines()]
     head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[2:])
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -20,6 +20,7 @@ from antispoof.metrics import equal_error_rate
 from antispoof.models import Detector, create_model
 from antispoof.speechlike import speech_like
 from benchmarks import detection_tables, seeds
+from benchmarks.page import markdown_tables
 from train.dataset import decode, read_rows
 from train.evaluation import degrade, score_ways
 from train.scoring import score_clips
@@ -113,6 +114,10 @@ def test_decisions_are_those_of_each_checkpoints_own_threshold(corpus: Path, tmp
     table = detection_tables.seeds(document)
     assert "| test, as recorded | 0.0% / 100.0%; 100.0% / 0.0% |" in table
     assert "wide at its" not in table
+    html = markdown_tables(table)
+    assert html.count("<table>") == 2
+    assert html.count("<p>Bona fide clips refused") == 1
+    assert html.endswith("</table>")
 
 
 def test_kept_scores_are_not_computed_again(
