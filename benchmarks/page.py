@@ -258,7 +258,7 @@ def _details(document: Row, renderers: Renderers, folded: bool) -> str:
 
 
 def markdown_tables(markdown: str) -> str:
-    """Returns the tables of a Markdown text as HTML, with what stands between them and without what follows."""
+    """Returns the tables of a Markdown text as HTML, with what stands between them but not what follows."""
     blocks = markdown.strip().split("\n\n")
     while blocks and not blocks[-1].startswith("|"):
         blocks.pop()
