@@ -34,7 +34,7 @@ COMMANDS = {
     "text-to-speech": Command("train.text_to_speech", "make spoofs with espeak-ng or flite"),
     "transfer-set": Command("train.transfer_set", "cut excerpts of recordings for teachers to judge"),
     "train-vocoder": Command("train.neural_vocoder", "train a small vocoder that makes such copies"),
-    "card": Command("train.card", "measure a finished run and write what is shipped of it"),
+    "card": Command("train.card", "measure a finished run, or shipped weights anew, and write their card"),
     "export-onnx": Command("export.to_onnx", "write a detector as an ONNX file and verify it"),
     "export-onnx-cached": Command("export.to_onnx_cached", "write a detector in two halves, for streams"),
     "export-tflite": Command("export.to_tflite", "write a detector as a TFLite file and verify it"),

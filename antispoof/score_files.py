@@ -115,8 +115,8 @@ def read_scores(path: Path | str) -> ScoreFile:
     """Returns the rows of a detector's score file; its layout is recognised from the first line.
 
     Raises:
-        UserError: the file cannot be read, is no score file, has no row, names a trial twice, or has a
-            score that is not a finite number.
+        UserError: the file cannot be read, is no score file, has no row, names a trial twice, has a
+            score that is not a finite number, or decides about some trials only.
     """
     path = Path(path)
     columns = None
@@ -145,8 +145,11 @@ def read_scores(path: Path | str) -> ScoreFile:
         raise UserError(f"{path} holds no score")
     table = np.array([numbers for *numbers, _ in rows.values()], dtype=np.float64)
     llrs = None if columns.llr is None else table[:, 1]
-    decisions = [LABELS.get(decision) for *_, decision in rows.values()]
-    accepted = None if None in decisions else np.array(decisions) == BONAFIDE
+    decisions = {name: LABELS.get(decision) for name, (*_, decision) in rows.items()}
+    undecided = [name for name, decision in decisions.items() if decision is None]
+    if 0 < len(undecided) < len(decisions):
+        raise UserError(f"{path} decides (bonafide or spoof) about some trials, not about {few(undecided)}")
+    accepted = None if undecided else np.array(list(decisions.values())) == BONAFIDE
     return ScoreFile(path, list(rows), table[:, 0], llrs, accepted, trials or None)
 
 

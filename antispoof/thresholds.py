@@ -1,7 +1,8 @@
 """Fits what turns scores into decisions: operating points, and the map from score to log-likelihood ratio.
 
 Both belong to one file. Quantization moves scores even where it leaves the EER alone, so what was fitted for
-the float file is wrong for its 8-bit copy. Fit on trials that no figure is reported on.
+the float file may be wrong for its 8-bit copy, which gets it only where its scores hardly moved
+(quantize/pipeline.py). Fit on trials that no figure is reported on.
 """
 
 from __future__ import annotations

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from antispoof.errors import UserError
 
 
-@contextmanager
-def put_in_place(path: Path) -> Iterator[Path]:
-    """Gives a name beside ``path`` to write to, and puts what was written there in its place at the end.
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes text, as UTF-8 with its line ends as they are, or bytes; replaces a file that exists.
 
-    Whatever goes wrong in between, ``path`` stays what it was, and nothing is left beside it.
+    Whatever goes wrong, ``path`` stays what it was, and nothing is left beside it.
 
     Raises:
         UserError: It cannot be written.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        yield partial
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
         partial.replace(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes text, as UTF-8 with its line ends as they are, or bytes.
-
-    Raises:
-        UserError: It cannot be written.
-    """
-    with put_in_place(path) as partial:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        with contextlib.suppress(OSError):
+            partial.unlink()

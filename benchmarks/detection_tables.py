@@ -146,7 +146,8 @@ def _decisions(document: Row) -> list[str]:
             for found in (row["detectors"][name] for name in deciding)
         ]
         rows.append([f"{row['split']}, {row['dataset'] or row['condition']}", *cells])
-    points = {name: document["rows"][0]["detectors"][name]["decided"][0]["threshold"] for name in deciding}
-    header = ["trials", *(f"{name} at its `{point}`" for name, point in points.items())]
+    first = document["rows"][0]["detectors"]
+    points = [first[name]["decided"][0]["threshold"]["name"] for name in deciding]
+    header = ["trials", *(f"{name} at `{point}`" for name, point in zip(deciding, points, strict=True))]
     about = "Bona fide clips refused / spoofs that pass, at the first threshold that the file carries:"
     return [about, table(header, rows)]

@@ -112,7 +112,7 @@ def decided(genuine: np.ndarray, scores: np.ndarray, listeners: Sequence[Listene
         error_rates(seed[genuine].ravel(), seed[~genuine].ravel(), point.score)
         for seed, point in zip(scores, points, strict=True)
     ]
-    return [{"threshold": point.name, **asdict(rate)} for point, rate in zip(points, rates, strict=True)]
+    return [{"threshold": asdict(point), **asdict(rate)} for point, rate in zip(points, rates, strict=True)]
 
 
 def _listener(path: Path) -> Listener:

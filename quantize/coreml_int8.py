@@ -16,9 +16,8 @@ weights stay as they are.
 
 --calibration takes a list of paths below the folder of --audio (default: quantize/calibration_clips.txt), or
 `all`. Without --audio it calibrates on generated signals: enough to try a recipe out, not to ship the result.
-With --protocol, thresholds and calibration are fitted to the file's own scores on the protocol's dev split,
-as recorded and in the mishaps of antispoof/channel/conditions.py. Without, those of MODEL stay, unless
-rounding moved the scores too far for that.
+With --protocol, thresholds and calibration are fitted to the file's own scores, as runtimes/fit_thresholds.py
+does, which can do it later too. Without, those of MODEL stay, unless rounding moved the scores too far.
 
 The package is compared with MODEL on the calibration clips, and not written where it has nothing to do with
 it any more. Whether it may replace MODEL is for benchmarks/parity.py to say.

@@ -91,7 +91,9 @@ def add_arguments(p: argparse.ArgumentParser, product: Product, default: str) ->
     p.add_argument("--force", action="store_true", help="replace a file that exists")
 
 
-def carry_over(manifest: Manifest, source: Manifest, expected: np.ndarray, found: np.ndarray) -> Manifest:
+def carry_over(
+    manifest: Manifest, source: Manifest, expected: np.ndarray, found: np.ndarray, clips: str
+) -> Manifest:
     """Returns the manifest of a quantized file with its source's thresholds and calibration, where they hold.
 
     Args:
@@ -99,18 +101,19 @@ def carry_over(manifest: Manifest, source: Manifest, expected: np.ndarray, found
         source: Of the float file.
         expected: Scores (clips,) of the float file.
         found: Those of the quantized file, for the same clips.
+        clips: What these are.
     """
     if not source.thresholds and source.calibration is None:
         return manifest
     moved = float(np.quantile(np.abs(expected - found), 0.95))
     if not moved <= CARRIED_WITHIN * float(np.std(expected)):
         print(
-            f"no thresholds: the scores of 5 % of the clips moved by more than {moved:.2g}, "
-            "too far for those of the float file; --protocol LIST fits its own",
+            f"no thresholds: the scores of 5 % of {clips} moved by more than {moved:.2g}, "
+            "too far for those of the float file; runtimes/fit_thresholds.py fits its own",
             file=sys.stderr,
         )
         return manifest
-    origin = f", carried over from the float file: 95 % of the scores moved by at most {moved:.2g}"
+    origin = f", carried over from the float file: 95 % of the scores of {clips} moved by at most {moved:.2g}"
     calibration = source.calibration
     return replace(
         manifest,
@@ -169,7 +172,7 @@ def quantize(
             )
         manifest = replace(manifest, parity=Parity(args.path.name, len(clips), clips_name, most, allowed))
         if args.protocol is None:
-            manifest = carry_over(manifest, source.manifest, expected, found)
+            manifest = carry_over(manifest, source.manifest, expected, found, clips_name)
         else:
             manifest = _with_decisions(load(path), manifest, args)
         manifest = write(model, product, manifest, path)

@@ -9,7 +9,8 @@ around its speech (antispoof/channel/conditions.py), as those of the bundled det
 hears it as it is alone, which fits where the trials went through all that the speech to be judged will.
 
 Use trials that no figure is reported on. The file itself stays as it is; a signature no longer fits, and apps
-refuse the file until it is signed again (export/sign.py).
+refuse the file until it is signed again (export/sign.py). Halves for streams (.cached.json) have the
+thresholds of the checkpoint that they were made of.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from antispoof.audio import SAMPLE_RATE, fit_length, load_audio
+from antispoof.audio import fit_length, load_audio
 from antispoof.channel.conditions import CLEAN, FITTED, hear
-from antispoof.data import BONAFIDE, FORMATS, UNKNOWN, Trial, read_protocol, resolve_audio
+from antispoof.data import BONAFIDE, FORMATS, UNKNOWN, read_protocol, resolve_audio
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.manifest import manifest_path
 from antispoof.metrics import error_rates
@@ -72,8 +73,10 @@ def fit(
     if split is None and any(trial.split != UNKNOWN for trial in trials):
         split = SPLIT
         trials = read_protocol(protocol, format, split)
-    scores = _score(runtime, trials, audio, conditions)
     genuine = np.array([trial.label == BONAFIDE for trial in trials])
+    if genuine.all() or not genuine.any():
+        raise UserError(f"{protocol}: every trial is {trials[0].label}; thresholds need both classes")
+    scores = _score(runtime, [resolve_audio(trial, audio) for trial in trials], conditions)
     bonafide, spoof = scores[genuine], scores[~genuine]
     source = protocol.name + (f", split {split}" if split else "")
     data = f"{len(bonafide)} bona fide and {len(spoof)} spoofed trials of {source}, {', '.join(conditions)}"
@@ -83,12 +86,12 @@ def fit(
     return Fitted(decisions, bonafide, spoof)
 
 
-def _score(runtime: Runtime, trials: Sequence[Trial], audio: Path, conditions: Sequence[str]) -> np.ndarray:
+def _score(runtime: Runtime, recordings: Sequence[Path], conditions: Sequence[str]) -> np.ndarray:
     """Returns a file's scores (trials, ways) float64."""
     samples = runtime.input.samples
     scores = []
-    for index, trial in enumerate(tqdm(trials, desc="scoring", unit="trial", disable=None)):
-        waveform = load_audio(resolve_audio(trial, audio), limit_seconds=samples / SAMPLE_RATE)
+    for index, path in enumerate(tqdm(recordings, desc="scoring", unit="trial", disable=None)):
+        waveform = load_audio(path)  # as a whole: what befalls a recording comes before it is cut
         ways = [way for condition in conditions for way in hear(waveform, condition, index)]
         scores.append([runtime.score(fit_length(way, samples)[None])[0] for way in ways])
     return np.array(scores, np.float64)

@@ -246,6 +246,7 @@ def test_every_layout_of_scores_is_read(tmp_path: Path, text: str) -> None:
         ("U1 - bonafide 2\nU2 A1 spoof\n", ":2: 3 columns where the first line has 4"),
         ("U1 - bonafide 2\nU2 A1 fake 1\n", ":2: the key 'fake'"),
         ("U1 1\nU1 2\n", ":2: U1 is scored a second time"),
+        ("path\tscore\tdecision\nU1\t1\tspoof\nU2\t2\tmaybe\n", "not about 1 trials"),
         ("U1 1\nU2 nan\n", ":2: nan is not a finite number"),
         ("U1 1\nU2 -inf\n", ":2: -inf is not a finite number"),
         ("U1 1\nU2 high\n", ":2: 'high' is not a number"),

@@ -110,11 +110,14 @@ def test_what_there_is_stays_unless_forced(
 
 def test_what_cannot_be_fitted_leaves_the_manifest_alone(model: Path, clips: Path, tmp_path: Path) -> None:
     before = manifest_path(model).read_bytes()
+    spoofs = tmp_path / "spoofs.tsv"
+    spoofs.write_text("path\tlabel\ndev-spoof-0.wav\tspoof\n")
     missing = tmp_path / "list.tsv"
     missing.write_text("path\tlabel\nnowhere.wav\tspoof\ndev-bonafide-0.wav\tbonafide\n")
     for words, says in (
         (["--split", "test"], "inverted"),
         (["--split", "eval"], "no trial in the split 'eval'"),
+        (["--protocol", str(spoofs)], "every trial is spoof"),
         (["--protocol", str(missing)], "nowhere"),
     ):
         with pytest.raises(UserError, match=says):
@@ -124,5 +127,5 @@ def test_what_cannot_be_fitted_leaves_the_manifest_alone(model: Path, clips: Pat
         fit(bundled, clips)
     assert manifest_path(model).read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        [missing.name, model.name, manifest_path(model).name]
+        [missing.name, spoofs.name, model.name, manifest_path(model).name]
     )

@@ -180,10 +180,10 @@ def test_thresholds_go_where_scores_moved_too_far(
     source = read_manifest(one_second_model)
     scores = np.tile([-1.0, 1.0], 20)  # a standard deviation of one
     bare = replace(source, calibration=None, thresholds=())
-    found = carry_over(bare, source, scores, scores + moved)
+    found = carry_over(bare, source, scores, scores + moved, "clips")
     assert bool(found.thresholds) == bool(found.calibration) == carried
-    assert ("--protocol" in capsys.readouterr().err) != carried
-    assert carry_over(bare, bare, scores, scores + moved) == bare
+    assert ("fit_thresholds" in capsys.readouterr().err) != carried
+    assert carry_over(bare, bare, scores, scores + moved, "clips") == bare
     assert capsys.readouterr().err == ""
 
 

@@ -107,13 +107,13 @@ def test_decisions_are_those_of_each_checkpoints_own_threshold(corpus: Path, tmp
     document = json.loads(out.read_text())
     [row] = document["rows"]
     assert row["detectors"]["fscnn"]["decided"] == [
-        {"threshold": "eer", "miss": 0, "false_alarm": 1},
-        {"threshold": "eer", "miss": 1, "false_alarm": 0},
+        {"threshold": {"name": "eer", "score": -100, "data": "x"}, "miss": 0, "false_alarm": 1},
+        {"threshold": {"name": "eer", "score": 100, "data": "x"}, "miss": 1, "false_alarm": 0},
     ]
     assert row["detectors"]["wide"]["decided"] == []  # its checkpoint knows no threshold
     table = detection_tables.seeds(document)
     assert "| test, as recorded | 0.0% / 100.0%; 100.0% / 0.0% |" in table
-    assert "wide at its" not in table
+    assert "wide at" not in table
     html = markdown_tables(table)
     assert html.count("<table>") == 2
     assert html.count("<p>Bona fide clips refused") == 1

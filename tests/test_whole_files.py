@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from antispoof.errors import UserError
-from antispoof.whole_files import put_in_place, write_whole
+from antispoof.whole_files import write_whole
 
 
 def test_text_and_bytes_replace_what_was_there(tmp_path: Path) -> None:
@@ -18,28 +18,33 @@ def test_text_and_bytes_replace_what_was_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 def test_whatever_goes_wrong_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, error: type[BaseException]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     path = tmp_path / "file"
     write_whole(path, "old")
 
-    def fail() -> None:
-        with put_in_place(path) as partial:
-            partial.write_text("half")
-            raise error
+    def fail(partial: Path, target: Path) -> None:
+        assert partial.read_text() == "new"
+        raise error
 
-    with pytest.raises(error):
-        fail()
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises((UserError, KeyboardInterrupt)):
+        write_whole(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot write .*nowhere/file: No such file or directory"):
-        write_whole(tmp_path / "nowhere" / "file", "")
+    (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match="cannot write"):
-        write_whole(tmp_path / "folder", "")
-    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    for path, reason in (
+        ("nowhere/file", "No such file or directory"),
+        ("file/below", "Not a directory"),
+        ("folder", "Is a directory"),
+        ("x" * 250, "File name too long"),
+    ):
+        with pytest.raises(UserError, match=f"cannot write .*{path}: {reason}"):
+            write_whole(tmp_path / path, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -43,6 +44,7 @@ from train.evaluation import Figure, degrade, figure_of, load_listener, score_wa
 from train.scoring import split_by_class
 
 CHOSEN = "The step was chosen by the EER on dev, which flatters that figure."
+HEAD = re.compile(r"(?P<head># .*?\nsha256 of the weights [^\n]*)\n\n(?P<notes>.*)", re.DOTALL)
 MEASURED, TRAINING = "\n## Measured\n", "\n## Training\n"
 CONDITIONS_OF = {"dev": FITTED, "test": tuple(CONDITIONS)}
 
@@ -158,11 +160,11 @@ def _of_weights(args: argparse.Namespace) -> Shipment:
     metadata = {key: text for key, text in written.items() if key not in ("model", "config", "decisions")}
     before, measured, after = _read_text(args.run.with_suffix(".md")).partition(MEASURED)
     _, training, rest = after.partition(TRAINING)
-    head, _, notes = before.partition("\n\n## ")
-    if not (measured and training and notes):
+    parts = HEAD.fullmatch(before)
+    if not (measured and training and parts):
         raise UserError(f"{args.run.with_suffix('.md')} is no card of train/card.py")
-    notes = _read_text(args.notes).strip() if args.notes else f"## {notes}".strip()
-    return Shipment(model, metadata, head, notes, training.lstrip("\n") + rest)
+    notes = _read_text(args.notes) if args.notes else parts["notes"]
+    return Shipment(model, metadata, parts["head"], notes.strip(), training.lstrip("\n") + rest)
 
 
 def _read_text(path: Path) -> str:
@@ -195,7 +197,7 @@ def _hear(model: Detector, audio: Path, protocol: Path) -> dict[str, Heard]:
 def _fit_decisions(dev: Heard) -> Decisions | None:
     """Returns calibration and thresholds, fitted to the scores of dev.
 
-    None where the scores rank dev worse than chance: no threshold would mean anything.
+    None where no threshold would mean anything, such as where the scores rank dev worse than chance.
     """
     bonafide, spoofs = dev.classes(*FITTED)
     corpora = ", ".join(sorted({row.dataset for row in dev.rows}))
@@ -268,7 +270,7 @@ def _percent(figure: Figure) -> str:
 def _decisions_table(heard: Mapping[str, Heard], decisions: Decisions | None) -> list[str]:
     """Returns the lines that say what deciding at each threshold gets wrong."""
     if decisions is None:
-        return ["The file has no thresholds: its scores rank dev worse than chance.", ""]
+        return ["The file has no thresholds: its scores of dev allow none.", ""]
     points = decisions.thresholds
     lines = [
         "Bona fide clips refused / spoofs that pass, at the thresholds in the file, which were fitted on dev",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from antispoof.errors import UserError
-from antispoof.whole_files import put_in_place
+from antispoof.whole_files import write_whole
 from train.loop import Progress
 
 
@@ -98,5 +99,6 @@ def _figure() -> Any:
 
 
 def _save(figure: Any, path: Path) -> None:
-    with put_in_place(path) as partial:
-        figure.savefig(partial, format="png", dpi=120)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=120)
+    write_whole(path, drawn.getvalue())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import numpy as np
 import soundfile
 
 from antispoof.audio import SAMPLE_RATE
-from antispoof.whole_files import put_in_place, write_whole
+from antispoof.whole_files import write_whole
 
 
 def write_clip(path: Path, waveform: np.ndarray) -> None:
     """Writes ``waveform (samples,)`` at 16 kHz in 16 bits, whole or not at all."""
-    with put_in_place(path) as partial:
-        soundfile.write(partial, waveform, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
+    encoded = io.BytesIO()
+    soundfile.write(encoded, waveform, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
+    write_whole(path, encoded.getvalue())
 
 
 def write_list(folder: Path, columns: Sequence[str], lines: Iterable[Mapping[str, str]]) -> Path:

@@ -26,7 +26,7 @@ import numpy as np
 import soxr
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -35,7 +35,7 @@ from antispoof.audio import SAMPLE_RATE
 from antispoof.data import BONAFIDE
 from antispoof.errors import UserError, one_line, run
 from antispoof.memory import keep_freed_memory
-from antispoof.whole_files import put_in_place
+from antispoof.whole_files import write_whole
 from train.dataset import INT16_SCALE, decode, may_train, read_rows
 from train.recipe import read_recipe
 from train.resynthesis import Resynthesis, mel_filters
@@ -265,8 +265,7 @@ def _crops(
 def _save(vocoder: Vocoder, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: value.contiguous() for name, value in vocoder.state_dict().items()}
-    with put_in_place(path) as partial_path:
-        save_file(weights, partial_path, metadata={"vocoder": json.dumps({"kind": vocoder.kind})})
+    write_whole(path, save(weights, metadata={"vocoder": json.dumps({"kind": vocoder.kind})}))
 
 
 def read_vocoder(path: Path) -> Vocoder:

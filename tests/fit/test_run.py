@@ -250,6 +250,8 @@ def test_weights_with_a_card_are_measured_anew(finished: Path, corpus: Path, tmp
     assert changed.partition("## Training")[2] == text.partition("## Training")[2]
     with pytest.raises(UserError, match="of a run"):
         card.main([str(second), *words, "--licence", "MIT", "--force"])
+    assert card.main([str(second), *words, "--protocol", str(fewer), "--force"]) == 0
+    assert second.with_suffix(".md").read_text() == changed
     second.with_suffix(".md").write_text("# A page\n")
     with pytest.raises(UserError, match="no card"):
         card.main([str(second), *words, "--force"])
