@@ -26,7 +26,7 @@ from torch import Tensor
 from antispoof.errors import UserError, one_line
 from antispoof.models import Detector, create_model, model_names
 from antispoof.models.layers.wavlm_pretrained import without_pretrained
-from antispoof.whole_files import write_whole
+from antispoof.outputs import write_whole
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 # Where trainers put the weights among optimiser state, epoch numbers and the like.

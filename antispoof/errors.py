@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ EXIT_DONE = 0
 EXIT_CHECK_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UserError(Exception):
@@ -32,8 +34,8 @@ def one_line(text: object) -> str:
 def run(main: Callable[[], int]) -> NoReturn:
     """Runs a command's ``main`` and exits with its code.
 
-    ``UserError`` ends in ``error: ...`` on stderr and exit 2, ``CheckFailed`` in exit 1 and an
-    interrupt in exit 130. Any other exception is a bug and keeps its traceback.
+    ``UserError``, and a disk that is full, end in ``error: ...`` on stderr and exit 2, ``CheckFailed`` in
+    exit 1 and an interrupt in exit 130. Any other exception is a bug and keeps its traceback.
     """
     try:
         code = main()
@@ -47,9 +49,18 @@ def run(main: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader (`| head`) went away. Point stdout elsewhere so that the interpreter's last
-        # flush does not raise the same error again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader (`| head`) went away
+        _drop_stdout()
         code = EXIT_DONE
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _drop_stdout()
+        print(f"error: {error.filename or 'what was to be written'}: {error.strerror}", file=sys.stderr)
+        code = EXIT_USER_ERROR
     raise SystemExit(code)
+
+
+def _drop_stdout() -> None:
+    """Points stdout elsewhere, so that the interpreter's last flush does not raise the same error again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

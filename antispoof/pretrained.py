@@ -17,7 +17,7 @@ from antispoof.errors import UserError
 from antispoof.manifest import Calibration, Threshold, parse_decisions
 from antispoof.models import Detector, create_model
 from antispoof.models.layers.wavlm_pretrained import without_pretrained
-from antispoof.whole_files import write_whole
+from antispoof.outputs import make_folder, write_whole
 
 DEFAULT_MODEL = "fscnn"
 BUNDLED = Path(__file__).resolve().parent / "checkpoints"
@@ -159,6 +159,6 @@ def fetch(download: Download) -> Path:
         raise UserError(
             f"{download.url} is no longer the file it was: its sha256 differs, so it was not used"
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     write_whole(target, content)
     return target

@@ -39,9 +39,9 @@ from antispoof.metrics import (
     min_dcf,
     tied_share,
 )
+from antispoof.outputs import write_whole
 from antispoof.score_files import ScoredTrials, few, match_scores, read_scores
 from antispoof.tdcf import ASVSPOOF2019_COST, asv_errors, min_tdcf, read_asv_scores
-from antispoof.whole_files import write_whole
 
 MANY_TIES = 0.01  # share of trials; above it the EER is partly rounding
 DET_POINTS = 100

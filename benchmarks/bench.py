@@ -29,6 +29,7 @@ from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, UserError, run
 from antispoof.formats import format_of
 from antispoof.manifest import describe_file
 from antispoof.models import model_names
+from antispoof.outputs import make_folder
 from antispoof.pretrained import DEFAULT_MODEL, load_pretrained
 from benchmarks import robustness
 from benchmarks.bench_accuracy import (
@@ -93,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Refuses what would only fail after minutes."""
-    if args.out.exists() and any(args.out.iterdir()):
+    if args.out.is_dir() and any(args.out.iterdir()):
         raise UserError(f"{args.out} holds files already; give another --out or remove it")
     if (args.audio is None) != (args.protocol is None):
         raise UserError("--audio and --protocol go together")
@@ -261,7 +262,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     check_arguments(args)
     origin, clips = origin_of(args), some_trials(args)
-    args.out.mkdir(parents=True, exist_ok=True)
+    make_folder(args.out)
     reference = reference_of(origin, args.out)
     artifacts, untimed, failed = make_and_list(args, origin)
     found = accuracies(artifacts, reference, clips, args.out)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from antispoof.errors import UserError
-from antispoof.whole_files import write_whole
+from antispoof.outputs import make_folder, write_whole
 
 SCHEMA = 1
 NUMBERS = re.compile(r"\[\n([\d\s.,eE+-]+)\]")  # a list of numbers alone; no text in JSON holds a new line
@@ -141,9 +141,14 @@ def _read(path: str) -> str | None:
 
 
 def refuse_existing(path: Path, force: bool) -> None:
-    """Raises `UserError` where ``path`` exists and may not be replaced; call it before a long measurement."""
+    """Raises `UserError` where ``path`` may not or cannot be written; call it before a long measurement."""
     if path.exists() and not force:
         raise UserError(f"{path} exists; --force replaces it")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name the file to write")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UserError(f"cannot write {path}: {above} is no folder that may be written into")
 
 
 def write_results(
@@ -169,10 +174,7 @@ def write_results(
     refuse_existing(path, force)
     content = {"schema": SCHEMA, "kind": kind, "conditions": conditions, "rows": rows}
     text = NUMBERS.sub(_on_one_line, json.dumps(content, indent=1, allow_nan=False)) + "\n"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    make_folder(path.parent)
     write_whole(path, text)
 
 

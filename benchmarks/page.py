@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from antispoof.errors import UserError
-from antispoof.whole_files import write_whole
+from antispoof.outputs import write_whole
 from benchmarks.result_charts import (
     error_chart,
     heat_table,

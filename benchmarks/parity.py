@@ -186,6 +186,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError("--bootstrap takes at least 1, --seed at least 0")
     if not args.allowed_eer_difference > 0:
         raise UserError("--allowed-eer-difference must be above 0: no number of trials shows equality")
+    if not 0 <= args.least_correlation <= 1:
+        raise UserError(f"--least-correlation takes 0 to 1, not {args.least_correlation:g}")
     if args.json:
         refuse_existing(args.json, args.force)
 

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.formats import format_of
 from antispoof.manifest import check_file, describe_file, read_manifest
+from antispoof.outputs import make_folder
 from benchmarks.conditions import gather_conditions, load_average, refuse_existing, write_results
 from benchmarks.gate import agreement, judge
 from benchmarks.harness import measure
@@ -72,7 +73,7 @@ class Outcome:
 
 def run_file(path: Path, clips: Clips, memory: Path) -> Outcome:
     """Returns what a file makes of the clips, from ``memory`` (a folder) as far as it is known there."""
-    memory.mkdir(parents=True, exist_ok=True)
+    make_folder(memory)
     kept = memory / f"{_key(path, clips)}.nodes.jsonl"
     known: dict[str, tuple[float, Nodes]] = {}
     if kept.exists():
@@ -141,7 +142,10 @@ def check_origin(source: Path, files: list[Path]) -> None:
     Raises:
         UserError: There is one.
     """
-    weights = read_manifest(source).weights_sha256
+    first = read_manifest(source)
+    if first.precision != "float32":
+        raise UserError(f"{source} holds {first.precision}; the first file is the float32 one, FLOAT")
+    weights = first.weights_sha256
     for path in (source, *files):
         manifest = read_manifest(path)
         check_file(manifest, path)

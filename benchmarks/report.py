@@ -20,7 +20,7 @@ from pathlib import Path
 
 from antispoof.data import FORMATS
 from antispoof.errors import EXIT_DONE, CheckFailed, UserError, run
-from antispoof.whole_files import write_whole
+from antispoof.outputs import write_whole
 from benchmarks import accuracy
 from benchmarks.page import page, read_documents, write_page
 from benchmarks.result_tables import RENDERERS
@@ -85,6 +85,8 @@ def systems_of(args: argparse.Namespace) -> list[System]:
         scored = accuracy.load(
             path, args.protocol, protocol_format=args.protocol_format, split=args.split, allow_missing=True
         )
+        if scored.is_bonafide.all() or not scored.is_bonafide.any():
+            raise UserError(f"{path}: every trial is {scored.trials[0].label}; a curve needs both classes")
         systems.append(System(named[1] if named else path.stem, scored))
     return systems
 
@@ -108,6 +110,8 @@ def rewrite_tables(check: bool) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Runs the command."""
     args = parser().parse_args(argv)
+    if args.check and args.html:
+        raise UserError("--check looks at the documents, --html leaves them alone; give one of them")
     if args.scores and not args.html:
         raise UserError("--scores are drawn on a page; name it with --html")
     if args.html:

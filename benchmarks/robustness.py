@@ -204,9 +204,9 @@ def main(argv: list[str] | None = None) -> int:
         print("\n".join(f"{one.name:<12} {one.about}" for one in degradations().values()))
         return EXIT_DONE
     check_arguments(args)
-    chosen = choose(args.conditions)
     artifacts = parse_artifacts(args.artifacts, args.model)
     clips = find_clips(args.protocol, args.audio, format=args.protocol_format, splits=args.split)
+    chosen = choose(args.conditions)
     rows = [row for artifact in artifacts for row in measure(artifact, clips, chosen, args)]
     if args.json:
         write_results(args.json, KIND, circumstances(args, clips), rows, args.force)

@@ -37,7 +37,7 @@ from antispoof.models import Detector
 from antispoof.pretrained import decisions_of
 from benchmarks.conditions import gather_conditions, refuse_existing, write_results
 from benchmarks.score_memory import remembered_scores
-from benchmarks.training import SPLITS, eers_of_seeds, labelled_trials
+from benchmarks.training import SPLITS, check_split, eers_of_seeds, labelled_trials
 from train.dataset import Row, fingerprint, read_rows
 from train.evaluation import Scorer, degrade, load_listener, score_ways
 from train.scoring import CLIPS_AT_ONCE, score_clips
@@ -187,8 +187,14 @@ def main(argv: list[str] | None = None) -> int:
     score = remembering(args.cache)
     protocol = args.protocol or args.audio / "manifest.tsv"
     listed = read_rows(protocol, args.audio)
+    splits = args.split or SPLITS
+    for split in splits:
+        check_split(listed, split)
+    for pattern in args.dataset:
+        if not any(row.split in splits and fnmatchcase(row.dataset, pattern) for row in listed):
+            raise UserError(f"no data set of the list is called {pattern!r}")
     measured = []
-    for split in args.split or SPLITS:
+    for split in splits:
         rows, genuine, clips = labelled_trials(listed, split)
         for condition in [CLEAN, *args.condition]:
             heard = degrade(clips, condition)

@@ -107,15 +107,24 @@ def check_alike(base: Sequence[Trained], other: Sequence[Trained]) -> None:
         raise UserError(f"both ways need the same seeds, once each, not {seeds[0]} and {seeds[1]}")
 
 
+def check_split(listed: Sequence[Row], split: str) -> None:
+    """Refuses a split in which a class is missing.
+
+    Raises:
+        UserError: One is.
+    """
+    if not {row.label for row in listed if row.split == split} >= set(CLASSES):
+        raise UserError(f"the list has no trials of both classes in the split {split!r}")
+
+
 def labelled_trials(listed: Sequence[Row], split: str) -> tuple[list[Row], np.ndarray, list[np.ndarray]]:
     """Returns the trials of a split, which are bona fide (trials,), and their int16 clips.
 
     Raises:
         UserError: A class is missing.
     """
+    check_split(listed, split)
     rows = [row for row in listed if row.split == split and row.label != NOISE]
-    if len({row.label for row in rows}) < len(CLASSES):
-        raise UserError(f"the list has no trials of both classes in the split {split!r}")
     clips = decode(rows, partial(tqdm, desc=f"decoding {split}", unit="clip", disable=None))
     return rows, np.array([row.label == BONAFIDE for row in rows]), clips
 
@@ -173,6 +182,8 @@ def main(argv: list[str] | None = None) -> int:
     rows = []
     protocol = args.protocol or args.audio / "manifest.tsv"
     listed = read_rows(protocol, args.audio)
+    for split in args.split or SPLITS:
+        check_split(listed, split)
     for split in args.split or SPLITS:
         _, genuine, clips = labelled_trials(listed, split)
         base, other = (np.stack([score_clips(model, clips) for model in way]) for way in models)

@@ -10,6 +10,7 @@ import numpy as np
 
 from antispoof.audio import SAMPLE_RATE, fit_length, load_audio
 from antispoof.data import Trial, read_protocol, resolve_audio
+from antispoof.errors import UserError
 from antispoof.manifest import describe_file
 from benchmarks.score_memory import remembered_scores
 from runtimes import Runtime
@@ -31,11 +32,14 @@ def find_clips(protocol: Path, audio: Path, *, format: str | None, splits: Seque
     """Returns the trials of a protocol, or of some of its splits, with their files below ``audio``.
 
     Raises:
-        UserError: The protocol cannot be read, has no such split, or a file is missing.
+        UserError: The protocol cannot be read, has no such split or trials of one class alone, or a file is
+            missing.
     """
     trials: list[Trial] = []
     for split in dict.fromkeys(splits) if splits else [None]:
         trials += read_protocol(protocol, format, split)
+    if len({trial.label for trial in trials}) < 2:
+        raise UserError(f"{protocol}: every trial is {trials[0].label}; error rates need both classes")
     return Clips(tuple(trials), tuple(resolve_audio(trial, audio) for trial in trials))
 
 

@@ -27,8 +27,8 @@ from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, CheckFailed, UserErro
 from antispoof.formats import format_named
 from antispoof.manifest import read_manifest
 from antispoof.models import model_names
+from antispoof.outputs import write_whole
 from antispoof.pretrained import DEFAULT_MODEL
-from antispoof.whole_files import write_whole
 from export import to_coreml, to_onnx, to_tflite
 from export.lint import lint
 from export.pipeline import add_arguments, take_weights

@@ -69,6 +69,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{args.key}: keep it, and keep it secret\n{public_path(args.key)}: what apps carry")
     elif args.command == "sign":
         key = read_key(args.key)
+        for path in args.model_files:  # before any is signed
+            check_file(read_manifest(path), path)
         for path in args.model_files:
             manifest = sign(path, key, args.model_version)
             golden = "with" if manifest.golden_sha256 else "without"

@@ -9,8 +9,8 @@ from typing import Any
 
 from antispoof.errors import UserError
 from antispoof.manifest import MAX_VERSION, Manifest, check_file, manifest_path, read_manifest
+from antispoof.outputs import write_whole
 from antispoof.signature import PREFIX, PUBLIC_SUFFIX, public_key_line, signature_path
-from antispoof.whole_files import write_whole
 from runtimes.golden import golden_paths, golden_sha256, read_golden
 
 

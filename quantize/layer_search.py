@@ -20,7 +20,7 @@ from onnx import ModelProto
 
 from antispoof.errors import UserError
 from antispoof.metrics import equal_error_rate
-from antispoof.whole_files import write_whole
+from antispoof.outputs import write_whole
 from quantize.onnx_graph import OnnxGraph
 from quantize.scope import layers_in_scope
 from quantize.static_int import Calibrated

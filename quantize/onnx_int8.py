@@ -33,8 +33,9 @@ import numpy as np
 from antispoof.errors import UserError, run
 from antispoof.manifest import Manifest
 from quantize.pipeline import Product, add_arguments, run_command
-from quantize.recipes import Recipe
+from quantize.recipes import Recipe, parse_recipe
 from quantize.static_int import Calibrated, calibrate
+from runtimes.fit_thresholds import fitting_split
 
 METADATA_KEY = "antispoof"  # under which the exporter embeds the manifest's facts
 DEFAULT = "w8a8-rr"  # with all 8 bits they saturate on x86 without VNNI: fscnn's score is off by 1.5 there
@@ -48,9 +49,7 @@ def parser() -> argparse.ArgumentParser:
         prog="onnx_int8.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(p, PRODUCT, DEFAULT)
-    p.add_argument(
-        "--updates", type=int, default=UPDATES, metavar="N", help=f"of -learned (default {UPDATES})"
-    )
+    p.add_argument("--updates", type=int, metavar="N", help=f"of -learned (default {UPDATES})")
     return p
 
 
@@ -79,13 +78,14 @@ def static(model: Any, recipe: Recipe, clips: np.ndarray, args: argparse.Namespa
     if recipe.learned:
         from quantize.learned import Schedule, learn
 
-        calibrated = learn(calibrated, clips, Schedule(updates=args.updates))
+        calibrated = learn(calibrated, clips, Schedule(updates=args.updates or UPDATES))
     if recipe.searched:
         from quantize.sensitivity import find, names_of, table
 
-        trials = (
-            None if args.protocol is None else (args.protocol, args.protocol_audio or args.audio, args.split)
-        )
+        trials = None
+        if args.protocol is not None:
+            split = args.split or fitting_split(args.protocol)
+            trials = (args.protocol, args.protocol_audio or args.audio, split)
         found = find(
             calibrated, model, clips, recipe, args.out / args.path.stem, trials=trials, force=args.force
         )
@@ -145,7 +145,9 @@ PRODUCT = Product(
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     args = parser().parse_args(argv)
-    if args.updates < LEAST_UPDATES:
+    if args.updates is not None and not parse_recipe(args.recipe).learned:
+        raise UserError(f"--updates is of the recipes with -learned, and {args.recipe} is none of them")
+    if args.updates is not None and args.updates < LEAST_UPDATES:
         raise UserError(f"--updates takes at least {LEAST_UPDATES}")
     return run_command(PRODUCT, args)
 

@@ -26,6 +26,7 @@ from antispoof.channel.conditions import CLEAN, FITTED
 from antispoof.errors import EXIT_DONE, CheckFailed, UserError
 from antispoof.formats import Format, format_named, format_of
 from antispoof.manifest import Manifest, Parity, describe_file, manifest_path
+from antispoof.outputs import make_folder
 from quantize.calibration import CLIPS, OBSERVERS, calibration_clips
 from quantize.recipes import Recipe, parse_recipe
 from runtimes import Runtime, load
@@ -149,7 +150,7 @@ def quantize(
     source = load(args.path)
     if source.manifest is None or source.manifest.precision != "float32":
         raise UserError(f"{args.path}: only float32 files can be quantized; export the model")
-    args.out.mkdir(parents=True, exist_ok=True)
+    make_folder(args.out)
     clips, clips_name = calibration_clips(args.calibration, args.audio, source.input.samples)
     model = product.convert(args.path, recipe, clips, args)
     manifest = about(source.manifest, product, recipe)
@@ -231,8 +232,11 @@ def run_command(product: Product, args: argparse.Namespace) -> int:
             )
     if args.path.exists() and format_of(args.path) != row:
         raise UserError(f"{args.path}: not a {row.suffixes[0]} file")
-    if args.as_recorded and args.protocol is None:
-        raise UserError("--as-recorded says how to fit on a protocol; name it with --protocol")
+    for flag in ("as_recorded", "split", "protocol_audio"):
+        if getattr(args, flag) and args.protocol is None:
+            raise UserError(f"--{flag.replace('_', '-')} belongs to a protocol; name it with --protocol")
+    if args.calibration != str(CLIPS) and args.audio is None:
+        raise UserError("--calibration needs --audio, the folder that its paths begin at")
     if args.protocol is not None and not (args.protocol_audio or args.audio):
         raise UserError("--protocol needs --audio or --protocol-audio, the folder that its paths begin at")
     args.out = args.out or args.path.parent

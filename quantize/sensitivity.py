@@ -29,7 +29,7 @@ from onnx import ModelProto
 from antispoof.audio import SAMPLE_RATE, fit_length, load_audio
 from antispoof.data import BONAFIDE, read_protocol, resolve_audio
 from antispoof.errors import EXIT_DONE, UserError, run
-from antispoof.whole_files import write_whole
+from antispoof.outputs import make_folder, write_whole
 from quantize.calibration import CLIPS, OBSERVERS, calibration_clips
 from quantize.layer_search import MOST_TIME, Found, Material, Point, State, gain, key_of, search
 from quantize.onnx_graph import OnnxGraph
@@ -65,7 +65,9 @@ def table(found: Found, names: dict[str, str]) -> str:
     return "\n".join(rows)
 
 
-def material_of(source: ModelProto, clips: np.ndarray, trials: tuple[Path, Path, str] | None) -> Material:
+def material_of(
+    source: ModelProto, clips: np.ndarray, trials: tuple[Path, Path, str | None] | None
+) -> Material:
     """Returns what to measure on: clips, the float file's scores of them, and labels if there are any.
 
     Args:
@@ -95,7 +97,7 @@ def find(
     recipe: Recipe,
     stem: Path,
     *,
-    trials: tuple[Path, Path, str] | None = None,
+    trials: tuple[Path, Path, str | None] | None = None,
     most_time: float = MOST_TIME,
     most_kib: float = np.inf,
     force: bool = False,
@@ -153,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
     clips, _ = calibration_clips(args.calibration, args.audio, samples)
     source = onnx.load(args.model)
     folder = args.out or args.model.parent
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     found = find(
         calibrate(source, recipe, clips, args.observer),
         source,

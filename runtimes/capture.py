@@ -14,6 +14,7 @@ import soundfile
 
 from antispoof.audio import SAMPLE_RATE, load_audio
 from antispoof.errors import UserError, one_line
+from antispoof.native_log import silent_stderr
 from runtimes.native_core import MAX_CHANNELS, resamples_from
 
 BLOCK_SECONDS = 0.1  # heard at a time: short beside any hop
@@ -52,10 +53,11 @@ def open_recording(path: Path) -> Iterator[Source]:
     Raises:
         UserError: As `antispoof.audio.load_audio`.
     """
-    try:
-        sound = soundfile.SoundFile(path) if path.is_file() else None
-    except soundfile.LibsndfileError:
-        sound = None
+    with silent_stderr():  # libmpg123 tells of every header that it does not like
+        try:
+            sound = soundfile.SoundFile(path) if path.is_file() else None
+        except soundfile.LibsndfileError:
+            sound = None
     if sound is None or sound.frames == 0 or not resamples_from(sound.samplerate):
         waveform = load_audio(path)
         yield Source(SAMPLE_RATE, 1, iter([waveform[:, None]]))
@@ -69,6 +71,9 @@ def _played(sound: soundfile.SoundFile, mixed: bool) -> Iterator[np.ndarray | Lo
     done, block = 0, max(1, round(sound.samplerate * BLOCK_SECONDS))
     try:
         while len(frames := sound.read(block, dtype="float32", always_2d=True)):
+            if not np.isfinite(frames).all():
+                where = f"{done / sound.samplerate:.1f} s"
+                raise SourceFailed(f"the recording holds samples that are NaN or infinite, from {where} on")
             done += len(frames)
             mono = (
                 frames.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32) if mixed else frames

@@ -30,12 +30,22 @@ from antispoof.data import BONAFIDE, FORMATS, UNKNOWN, read_protocol, resolve_au
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.manifest import manifest_path
 from antispoof.metrics import error_rates
+from antispoof.outputs import write_whole
 from antispoof.signature import signature_path
 from antispoof.thresholds import Decisions, fit_decisions
-from antispoof.whole_files import write_whole
 from runtimes import Runtime, load
 
 SPLIT = "dev"
+
+
+def fitting_split(protocol: Path, format: str | None = None) -> str | None:
+    """Returns the split of a list that is fitted on where none is named; None if the list is not divided.
+
+    Raises:
+        UserError: The list cannot be read.
+    """
+    divided = any(trial.split != UNKNOWN for trial in read_protocol(protocol, format))
+    return SPLIT if divided else None
 
 
 @dataclass(frozen=True)
@@ -69,10 +79,8 @@ def fit(
     Raises:
         UserError: As `read_protocol` and `fit_decisions`; or a recording is missing or cannot be scored.
     """
+    split = split or fitting_split(protocol, format)
     trials = read_protocol(protocol, format, split)
-    if split is None and any(trial.split != UNKNOWN for trial in trials):
-        split = SPLIT
-        trials = read_protocol(protocol, format, split)
     genuine = np.array([trial.label == BONAFIDE for trial in trials])
     if genuine.all() or not genuine.any():
         raise UserError(f"{protocol}: every trial is {trials[0].label}; thresholds need both classes")

@@ -19,8 +19,8 @@ from antispoof.audio import SAMPLE_RATE, fit_length
 from antispoof.errors import CheckFailed, UserError
 from antispoof.formats import format_of
 from antispoof.manifest import Manifest
+from antispoof.outputs import write_whole
 from antispoof.speechlike import speech_like
-from antispoof.whole_files import write_whole
 from runtimes.base import Runtime
 
 SCHEMA = 1

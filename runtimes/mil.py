@@ -12,6 +12,7 @@ Runs the written files on PyTorch's kernels, one operation of the ML Program aft
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,8 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.clips < 1 or args.threads < 1:
         raise UserError("--clips and --threads take at least 1")
+    if not 0 <= args.tolerance < math.inf:
+        raise UserError(f"--tolerance takes 0 or more, not {args.tolerance:g}")
     runtime = open_checked(args.package, args.threads)
     program = runtime.evaluator.program
     steps = len(runtime.evaluator.steps)
@@ -140,6 +143,8 @@ def take_clips(folder: Path | None, count: int, samples: int) -> np.ndarray:
     """
     if folder is None:
         return speech_like_batch(count, samples)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
     if not files:
         raise UserError(f"{folder}: no {' or '.join(AUDIO_SUFFIXES)} files in it")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,9 +18,12 @@ from antispoof.errors import EXIT_CHECK_FAILED, EXIT_USER_ERROR, run
 from antispoof.manifest import manifest_path
 from antispoof.pretrained import DEFAULT_MODEL
 from antispoof.speechlike import speech_like
-from benchmarks import accuracy
-from export import to_onnx
-from runtimes import score
+from benchmarks import accuracy, bench, latency, parity, report, robustness
+from export import sign, to_onnx
+from export.signing import new_key
+from quantize import onnx_int8
+from runtimes import mil, score
+from train import card, fit
 
 WEB_PAGE = "<!DOCTYPE html><html><body>404 Not Found</body></html>"
 
@@ -60,6 +65,7 @@ def place(tmp_path: Path, exported_model: Path) -> Path:
     (tmp_path / "inverted.txt").write_text(
         "".join(f"b{i} - bonafide {-i}\ns{i} A01 spoof {i}\n" for i in range(9))
     )
+    new_key(tmp_path / "key.pem")
     (tmp_path / "folder").mkdir()
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / f"{DEFAULT_MODEL}.onnx").write_text("mine")
@@ -68,11 +74,16 @@ def place(tmp_path: Path, exported_model: Path) -> Path:
 
 Arguments = Callable[[Path], list[object]]
 EXPORT, SCORE, ACCURACY = to_onnx.main, score.main, accuracy.main
+TRAINING = ["--config", Path(fit.__file__).parent / "configs" / "fscnn.yaml"]
 RANDOM = ["--checkpoint", "random", "--set", "clip_samples=16000"]
 
 
 def model(p: Path) -> Path:
     return p / "aasist-l.onnx"
+
+
+def labelled(p: Path) -> list[object]:
+    return ["--audio", p, "--protocol", p / "labels.tsv"]
 
 
 CASES: dict[str, tuple[Callable[[list[str]], int], Arguments, int, str]] = {
@@ -190,6 +201,90 @@ CASES: dict[str, tuple[Callable[[list[str]], int], Arguments, int, str]] = {
     ),
     "scores upside down": (ACCURACY, lambda p: [p / "inverted.txt"], 2, "inverted"),
     "scores that are audio": (ACCURACY, lambda p: [p / "good.wav"], 2, "good.wav"),
+    # settings that no network has
+    "bins below zero": (EXPORT, lambda p: [*RANDOM, "--set", "bins=-5"], 2, "bins=-5"),
+    "dropout above one": (EXPORT, lambda p: [*RANDOM, "--set", "dropout=7"], 2, "dropout=7"),
+    "no channels": (EXPORT, lambda p: [*RANDOM, "--set", "channels=[]"], 2, "channels is empty"),
+    # places that cannot be written to
+    "quantized into a file": (
+        onnx_int8.main,
+        lambda p: [model(p), "--recipe", "w8", "--out", p / "good.wav"],
+        2,
+        "good.wav: File exists",
+    ),
+    "trained into a file": (
+        fit.main,
+        lambda p: [*TRAINING, "--audio", p, "--out", p / "good.wav"],
+        2,
+        "good.wav",
+    ),
+    "bench into a file": (bench.main, lambda p: ["fscnn", "--out", p / "good.wav"], 2, "good.wav"),
+    "latency into a file": (
+        latency.main,
+        lambda p: [model(p), "--json", p / "good.wav" / "x.json"],
+        2,
+        "good.wav is no folder",
+    ),
+    "results into a folder": (
+        latency.main,
+        lambda p: [model(p), "--json", p / "folder", "--force"],
+        2,
+        "a folder",
+    ),
+    # lists of one class, and what a list has not
+    "robustness of one class": (
+        robustness.main,
+        lambda p: [model(p), *labelled(p)],
+        2,
+        "every trial is bonafide",
+    ),
+    "bench of one class": (
+        bench.main,
+        lambda p: ["fscnn", *labelled(p), "--out", p / "bench"],
+        2,
+        "every trial is bonafide",
+    ),
+    "curves of one class": (
+        report.main,
+        lambda p: ["--html", p / "page.html", "--scores", p / "scores.tsv", "--protocol", p / "labels.tsv"],
+        2,
+        "every trial is bonafide",
+    ),
+    # limits that are none
+    "tolerance not a number": (
+        mil.main,
+        lambda p: [p / "no.mlpackage", "--tolerance", "nan"],
+        2,
+        "--tolerance",
+    ),
+    "correlation above one": (
+        parity.main,
+        lambda p: [
+            model(p),
+            model(p),
+            "--audio",
+            p,
+            "--protocol",
+            p / "labels.tsv",
+            "--least-correlation",
+            "2",
+        ],
+        2,
+        "--least-correlation",
+    ),
+    "page and check": (report.main, lambda p: ["--html", p / "page.html", "--check"], 2, "one of them"),
+    "card of nothing": (
+        card.main,
+        lambda p: [p / "no", "--audio", p, "--out", p / "x.safetensors"],
+        2,
+        "no such run",
+    ),
+    "one of two files to sign": (
+        sign.main,
+        lambda p: ["sign", model(p), p / "no.onnx", "--key", p / "key.pem"],
+        2,
+        "no.onnx",
+    ),
 }
 
 
@@ -224,3 +319,12 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(
 
 def test_there_are_enough_mistakes() -> None:
     assert len(CASES) >= 30
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_gets_one_line() -> None:
+    command = [sys.executable, "-m", "antispoof", "--help"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == EXIT_USER_ERROR
+    assert done.stderr == "error: what was to be written: No space left on device\n"

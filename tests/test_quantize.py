@@ -154,6 +154,27 @@ def test_nothing_is_overwritten_unless_forced(one_second_model: Path, tmp_path: 
     assert target.read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--calibration", "list.txt"], "--calibration needs --audio"),
+        (["--split", "dev"], "--split belongs to a protocol"),
+        (["--protocol-audio", "."], "--protocol-audio belongs to a protocol"),
+        (["--updates", "50"], "w8 is none of them"),
+        (["--recipe", "w8a8-learned", "--updates", "1"], "--updates takes at least"),
+        (["--out", "list.txt"], "cannot make the folder list.txt: File exists"),
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(
+    one_second_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("list.txt").write_text("")
+    with pytest.raises(UserError, match=says):
+        onnx_int8.main([str(one_second_model), "--recipe", "w8", *flags])
+    assert [path.name for path in tmp_path.iterdir()] == ["list.txt"]
+
+
 # ---- thresholds
 
 
@@ -213,7 +234,7 @@ def test_thresholds_are_fitted_to_trials_in_mishaps_too(
     assert data == [f"{trials}, corrupted in six ways, without the silence around the speech", trials]
     assert thresholds[0] != thresholds[1]
     assert "4 spoofs cannot show it" in capsys.readouterr().err  # the eight ways make no more of them
-    with pytest.raises(UserError, match="--as-recorded"):
+    with pytest.raises(UserError, match="--as-recorded belongs to a protocol"):
         onnx_int8.main([str(one_second_model), *words, "--as-recorded"])
 
 

@@ -165,6 +165,8 @@ def test_corrupted_speech_met_every_mishap() -> None:
         (["--beside", "x"], "say NAME=FILE"),
         (["--beside", "fscnn=0.safetensors"], "called 'fscnn'"),
         (["--split", "train"], "no trials of both classes"),
+        (["--split", "dev", "--split", "eval"], "in the split 'eval'"),
+        (["--dataset", "nowhere*"], "no data set of the list is called"),
         (["other.safetensors"], "not of one network"),
     ],
 )

@@ -129,6 +129,17 @@ def test_a_recording_cut_short_says_so(tmp_path: Path, exported_model: Path, cap
     assert "the recording is" in err
 
 
+def test_samples_that_are_no_numbers_end_it(tmp_path: Path, exported_model: Path, capsys: Capture) -> None:
+    holed = speech_like(4, 6 * SAMPLE_RATE)
+    holed[5 * SAMPLE_RATE] = np.nan
+    wav = tmp_path / "nan.wav"
+    soundfile.write(wav, holed, SAMPLE_RATE, subtype="FLOAT")
+    code, rows, err = stream(capsys, exported_model, "--wav", wav)
+    assert code == EXIT_CHECK_FAILED
+    assert max(row["end_sample"] for row in rows) <= 5 * SAMPLE_RATE
+    assert "NaN or infinite, from 5.0 s on" in err
+
+
 def test_users_mistakes(tmp_path: Path, exported_model: Path) -> None:
     wav = record(tmp_path / "a.wav", speech_like(6, SAMPLE_RATE))
     for arguments, message in (

@@ -186,7 +186,7 @@ def test_a_stopped_run_makes_the_same_folder(corpus: Path, copies: Path, tmp_pat
     out = tmp_path / "out"
     out.mkdir()
     notes = (copies / "journal.jsonl").read_text().splitlines(keepends=True)
-    (out / "journal.jsonl").write_text("".join(notes[:3]) + notes[3][:20])  # stopped while noting the fourth
+    (out / "journal.jsonl").write_text("".join(notes[:4]) + notes[4][:20])  # stopped while noting the fourth
     assert vocode.main(arguments(corpus, out, *flags, "--resume")) == 0
     for name in ("manifest.tsv", "journal.jsonl"):
         assert (out / name).read_text() == (copies / name).read_text()
@@ -194,6 +194,34 @@ def test_a_stopped_run_makes_the_same_folder(corpus: Path, copies: Path, tmp_pat
     assert made
     for name in made:
         assert (out / name).read_bytes() == (copies / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--copies", "4", "--codec-share", "0.1"], "made with other codec_share"),
+        (
+            ["--copies", "4", "--codec-share", "0.5", "--seed", "7", "--way", "world"],
+            "made with other seed, ways",
+        ),
+        (["--copies", "1", "--codec-share", "0.5"], "copies that are not wanted now, such as 0.1.flac"),
+    ],
+)
+def test_copies_of_other_settings_are_not_mixed(
+    corpus: Path, copies: Path, flags: list[str], complaint: str
+) -> None:
+    before = {path.name: path.stat().st_mtime_ns for path in copies.iterdir()}
+    with pytest.raises(UserError, match=complaint):
+        vocode.main(arguments(corpus, copies, *flags, "--resume"))
+    assert {path.name: path.stat().st_mtime_ns for path in copies.iterdir()} == before
+
+
+def test_more_copies_may_be_made_later(corpus: Path, copies: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for count in ("1", "4"):
+        flags = ("--copies", count, "--codec-share", "0.5", "--resume")
+        assert vocode.main(arguments(corpus, out, *flags)) == 0
+    assert (out / "manifest.tsv").read_text() == (copies / "manifest.tsv").read_text()
 
 
 def test_a_codec_that_is_asked_for_is_the_only_one(corpus: Path, tmp_path: Path) -> None:
@@ -211,6 +239,8 @@ def test_a_codec_that_is_asked_for_is_the_only_one(corpus: Path, tmp_path: Path)
     ("flags", "complaint"),
     [
         (["--copies", "0"], "--copies must be at least 1"),
+        (["--workers", "0"], "--workers must be at least 1"),
+        (["--program", "x=no-such-program"], "no-such-program' cannot be run"),
         (["--codec-share", "2"], "--codec-share must be in 0 to 1"),
         (["--vocoder", "none.safetensors"], "is no vocoder"),
         (["--protocol", "none.tsv"], "none.tsv"),

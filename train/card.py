@@ -37,9 +37,9 @@ from antispoof.errors import UserError, one_line, run
 from antispoof.memory import keep_freed_memory
 from antispoof.metrics import error_rates
 from antispoof.models import Detector
+from antispoof.outputs import write_whole
 from antispoof.thresholds import Decisions, fit_decisions
-from antispoof.whole_files import write_whole
-from train.dataset import Row, decode, read_rows
+from train.dataset import CLASSES, Row, decode, read_rows
 from train.evaluation import Figure, degrade, figure_of, load_listener, score_ways
 from train.scoring import split_by_class
 
@@ -127,6 +127,8 @@ def _check_arguments(args: argparse.Namespace, of_run: bool, out: Path) -> None:
     Raises:
         UserError: Flags that are missing or do not fit, or files that exist.
     """
+    if not args.run.exists():
+        raise UserError(f"{args.run}: no such run or weights")
     if of_run and (lacking := [f"--{name}" for name in ("out", "licence", "notes") if not vars(args)[name]]):
         raise UserError(f"a run needs {', '.join(lacking)}")
     if not of_run and (args.weights or args.licence):
@@ -186,6 +188,9 @@ def _hear(model: Detector, audio: Path, protocol: Path) -> dict[str, Heard]:
     """Returns the scores of dev (clean, corrupted, trimmed) and test (all conditions)."""
     listed = read_rows(protocol, audio)
     heard = {}
+    for split in CONDITIONS_OF:
+        if not {row.label for row in listed if row.split == split} >= set(CLASSES):
+            raise UserError(f"{protocol} has no trials of both classes in the split {split}")
     for split, conditions in CONDITIONS_OF.items():
         rows = [row for row in listed if row.split == split and row.label != NOISE]
         clips = decode(rows, partial(tqdm, desc=f"decoding {split}", unit="clip", disable=None))

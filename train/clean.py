@@ -22,8 +22,8 @@ from antispoof.checkpoint import load_model
 from antispoof.errors import UserError, run
 from antispoof.memory import keep_freed_memory
 from antispoof.models import Detector, DetectorOutput
+from antispoof.outputs import write_whole
 from antispoof.text_tables import text_lines
-from antispoof.whole_files import write_whole
 from train.dataset import CLASSES, Row, decode, read_rows
 from train.losses import CENTRE, label_loss
 from train.recipe import LossRecipe

@@ -230,9 +230,8 @@ class Batches:
         self._clips, self._augment, self._seed = clips, augment, seed
         self.crop_samples, self._pair_share = recipe.crop_samples, recipe.pair_share
         self._unlabelled_share, self._untouched_share = unlabelled_share, untouched_share
+        check_pairs(rows, recipe)
         self._pairs = _pairs_by_attack(rows)
-        if recipe.pair_share and not self._pairs:
-            raise UserError("data.pair_share needs copies: make some with train/vocode.py and give --more")
         paired = {copy for pairs in self._pairs.values() for _, copy in pairs}
         self._classes = {}
         for number, label in ((0, SPOOF), (1, BONAFIDE), (NO_LABEL, UNLABELLED)):
@@ -278,6 +277,16 @@ class Batches:
 
     def _heard(self, crop: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         return self._augment(crop.astype(np.float32) / INT16_SCALE, generator)
+
+
+def check_pairs(rows: Sequence[Row], recipe: DataRecipe) -> None:
+    """Refuses a recipe that wants pairs where there are none.
+
+    Raises:
+        UserError: That is so.
+    """
+    if recipe.pair_share and not _pairs_by_attack(rows):
+        raise UserError("data.pair_share needs copies: make some with train/vocode.py and give --more")
 
 
 def _pairs_by_attack(rows: Sequence[Row]) -> dict[str, list[tuple[int, int]]]:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from antispoof.checkpoint import save_checkpoint
 from antispoof.errors import UserError
 from antispoof.models import Detector
-from antispoof.whole_files import write_whole
+from antispoof.outputs import write_whole
 from train.adversarial import Adversary
 from train.dataset import Batch, Batches
 from train.losses import check_loss

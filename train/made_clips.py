@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 
 from antispoof.audio import SAMPLE_RATE
-from antispoof.whole_files import write_whole
+from antispoof.outputs import write_whole
 
 
 def write_clip(path: Path, waveform: np.ndarray) -> None:

@@ -35,7 +35,7 @@ from antispoof.audio import SAMPLE_RATE
 from antispoof.data import BONAFIDE
 from antispoof.errors import UserError, one_line, run
 from antispoof.memory import keep_freed_memory
-from antispoof.whole_files import write_whole
+from antispoof.outputs import make_folder, write_whole
 from train.dataset import INT16_SCALE, decode, may_train, read_rows
 from train.recipe import read_recipe
 from train.resynthesis import Resynthesis, mel_filters
@@ -263,7 +263,7 @@ def _crops(
 
 
 def _save(vocoder: Vocoder, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     weights = {name: value.contiguous() for name, value in vocoder.state_dict().items()}
     write_whole(path, save(weights, metadata={"vocoder": json.dumps({"kind": vocoder.kind})}))
 

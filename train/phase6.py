@@ -26,7 +26,7 @@ from antispoof.channel.conditions import CLEAN
 from antispoof.checkpoint import load_model
 from antispoof.errors import UserError, run
 from antispoof.memory import keep_freed_memory
-from antispoof.whole_files import write_whole
+from antispoof.outputs import make_folder, write_whole
 from train import fit
 from train.clean import clean
 from train.curves import draw_conditions
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     others = dict(_named_file(text) for text in args.phase)
     protocol = args.protocol or args.audio / "manifest.tsv"
     cleaned, run_folder = args.out / "cleaned.tsv", args.out / "run"
-    args.out.mkdir(parents=True, exist_ok=True)
+    make_folder(args.out)
     if cleaned.exists() and not (args.resume or args.force):
         raise UserError(f"{args.out} holds a run already: --resume goes on with it, --force drops it")
     torch.set_num_threads(args.threads)

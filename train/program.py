@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +11,20 @@ from pathlib import Path
 from antispoof.errors import UserError, one_line
 
 LIMIT_S = 120.0
+
+
+def find_program(command: str) -> None:
+    """Refuses a command whose program is not there.
+
+    Raises:
+        UserError: It is not, or the command's quotes are not closed.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise UserError(f"{command!r} is no command: {one_line(error)}") from error
+    if not words or shutil.which(words[0]) is None:
+        raise UserError(f"{words[0] if words else command!r} cannot be run: no such program")
 
 
 def write_by_program(words: Sequence[str | Path], made: Path) -> None:

@@ -25,10 +25,10 @@ from antispoof.data import NOISE
 from antispoof.errors import UserError
 from antispoof.memory import keep_freed_memory
 from antispoof.models import Detector
-from antispoof.whole_files import write_whole
+from antispoof.outputs import make_folder, write_whole
 from train.augment import Augmentation
 from train.curves import Journal
-from train.dataset import Batches, Row, decode, fingerprint, read_lists, training_rows
+from train.dataset import Batches, Row, check_pairs, decode, fingerprint, read_lists, training_rows
 from train.loop import PRECISIONS, Dressing, Run
 from train.objective import Objective
 from train.ranks import Ranks, join_ranks, leave_ranks
@@ -118,14 +118,17 @@ def ranks_of(args: argparse.Namespace) -> Iterator[Ranks]:
         if ranks.first:
             _prepare(args.out, args.resume, args.force)
         ranks.wait()
-        yield ranks
+        try:
+            yield ranks
+        finally:
+            _store(args.out, ranks).unlink(missing_ok=True)
     finally:
         leave_ranks()
 
 
 def _prepare(folder: Path, resume: bool, force: bool) -> None:
     """Makes the folder of the run; an old run in it is resumed, dropped or refused."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     old = [*saved_states(folder), *(folder / name for name in OUTPUTS if (folder / name).exists())]
     if old and not (resume or force):
         raise UserError(f"{folder} holds a run already: --resume goes on with it, --force drops it")
@@ -147,7 +150,6 @@ class Material:
         validate: Returns the dev EER of a model.
         conditions: What a resumed run must share beside the recipe.
         rows: Of every recording that is trained on, noise and rooms included.
-        store: The file that ``clips`` lie in.
     """
 
     batches: Batches
@@ -156,7 +158,6 @@ class Material:
     validate: Callable[[Detector], float]
     conditions: dict[str, Any]
     rows: list[Row]
-    store: Path
 
 
 def gather(
@@ -175,11 +176,11 @@ def gather(
     if len({row.label for row in dev}) < 2:
         raise UserError("the list needs bona fide speech and spoofs in the split dev to validate on")
 
+    check_pairs(speech, recipe.data)
     noises, room_clips, dev_clips = (
         decode(part, _watch(name, ranks)) for name, part in (("noise", noise), ("rooms", rooms), ("dev", dev))
     )
-    store = args.out / ("clips.int16" if ranks.first else f"clips.{ranks.rank}.int16")
-    clips = decode(speech, _watch("speech", ranks), store=store)
+    clips = decode(speech, _watch("speech", ranks), store=_store(args.out, ranks))
     torch.set_num_threads(args.threads)
     augment = Augmentation(recipe.augment, noises, room_clips)
     batches = Batches(
@@ -197,7 +198,12 @@ def gather(
     if ranks.count > 1:
         conditions["ranks"] = ranks.count
     validate = partial(validation_eer, rows=dev, clips=dev_clips)
-    return Material(batches, clips, speech, validate, conditions, [*speech, *noise, *rooms], store)
+    return Material(batches, clips, speech, validate, conditions, [*speech, *noise, *rooms])
+
+
+def _store(folder: Path, ranks: Ranks) -> Path:
+    """Returns where the decoded recordings lie while a process trains on them."""
+    return folder / ("clips.int16" if ranks.first else f"clips.{ranks.rank}.int16")
 
 
 def _watch(name: str, ranks: Ranks) -> Callable[[Sequence[Row]], Iterable[Row]]:
@@ -247,7 +253,6 @@ def carry_out(
         write_whole(args.out / "run.json", json.dumps(facts, indent=1) + "\n")
     journal.open(training.step)
     training.train(progress if ranks.first else lambda steps, _done: steps)
-    material.store.unlink()
     if ranks.first:
         journal.close(training.history)
         best = min(training.history, key=lambda row: (row.dev_eer, -row.step))

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from antispoof.checkpoint import weights_hash
 from antispoof.errors import UserError
 from antispoof.models import Detector, DetectorOutput
+from antispoof.outputs import make_folder
 from train.mixup import Heard
 from train.network import load_teacher
 from train.scoring import whole_clips
@@ -156,7 +157,7 @@ class ClipTeacher(Teacher):
         model = load_teacher(path, samples).to(device)
         self.key = f"clips:{weights_hash(model)}" + (f":{samples}" if samples else "")
         which = list(range(len(clips)) if asked is None else asked)
-        cache.mkdir(parents=True, exist_ok=True)
+        make_folder(cache)
         with sqlite3.connect(cache / "opinions.sqlite", timeout=60) as database:
             database.execute(TABLE)
             said = np.stack(_ask_all(model, self.key, [clips[index] for index in which], database, watch))

@@ -28,6 +28,7 @@ from antispoof.audio import load_audio
 from antispoof.channel import trim_silence
 from antispoof.data import SPOOF
 from antispoof.errors import UserError, run
+from antispoof.outputs import make_folder
 from antispoof.text_tables import text_lines
 from train.made_clips import write_clip, write_list
 from train.program import output_of, write_by_program
@@ -97,11 +98,11 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     if args.count < 1:
         raise UserError(f"--count must be at least 1, not {args.count}")
-    if args.out.exists() and any(args.out.iterdir()) and not args.resume:
+    if args.out.is_dir() and any(args.out.iterdir()) and not args.resume:
         raise UserError(f"{args.out} is not empty; --resume goes on with it")
     voices = find_voices(args.engine, args.language)
     texts = read_texts(args.texts, args.language)
-    args.out.mkdir(parents=True, exist_ok=True)
+    make_folder(args.out)
     lines = []
     for number in tqdm(range(args.count), desc="speaking", unit="clip", disable=None):
         generator = np.random.default_rng([args.seed, number])

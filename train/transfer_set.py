@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from antispoof.audio import SAMPLE_RATE
 from antispoof.errors import UserError, run
+from antispoof.outputs import make_folder
 from train.augment import Augmentation, random_crop, rms
 from train.dataset import (
     INT16_SCALE,
@@ -108,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
     speech, _, _ = training_rows(rows, recipe.data, copies)
     partial = args.out.with_name(f".{args.out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-    partial.mkdir(parents=True)
+    make_folder(partial)
     try:
         store = partial / "clips.int16"
         clips = decode(speech, lambda part: tqdm(part, "decoding", disable=None), store=store)

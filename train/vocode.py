@@ -34,12 +34,14 @@ from antispoof.audio import SAMPLE_RATE, load_audio
 from antispoof.channel import codecs, transcode
 from antispoof.data import BONAFIDE, NOISE, SPOOF, UNKNOWN
 from antispoof.errors import UserError, run
-from antispoof.whole_files import write_whole
+from antispoof.manifest import describe_file
+from antispoof.outputs import make_folder, write_whole
 from train.augment import BIT_RATES
 from train.dataset import Row, may_train, read_rows
 from train.lyra import load_lyra
 from train.made_clips import write_clip, write_list
 from train.neural_vocoder import load_vocoder
+from train.program import find_program
 from train.recipe import read_recipe
 from train.resynthesis import HARMLESS, SPOOFING, Resynthesis, cross
 from train.vocoder_program import by_program
@@ -67,6 +69,14 @@ class Job:
     neural_share: float
     cross_share: float
     ways: tuple[str, ...]
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What all copies of a folder have in common, but for their number."""
+        shared = ("seed", "codec_share", "codecs", "neural_share", "cross_share", "ways")
+        vocoders = [describe_file(way).sha256 if Path(way).is_file() else way for way in self.vocoders]
+        found = {name: getattr(self, name) for name in shared} | {"vocoders": vocoders}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
     @property
     def name(self) -> str:
@@ -180,7 +190,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     args = _parser().parse_args(argv)
     journal = args.out / "journal.jsonl"
-    if args.out.exists() and any(args.out.iterdir()) and not args.resume:
+    if args.out.is_dir() and any(args.out.iterdir()) and not args.resume:
         raise UserError(f"{args.out} is not empty; --resume goes on with it")
     if args.copies < 1:
         raise UserError(f"--copies must be at least 1, not {args.copies}")
@@ -190,17 +200,21 @@ def main(argv: list[str] | None = None) -> int:
     for name in ("codec_share", "neural_share", "cross_share"):
         if not 0 <= getattr(args, name) <= 1:
             raise UserError(f"--{name.replace('_', '-')} must be in 0 to 1, not {getattr(args, name):g}")
+    if args.workers < 1:
+        raise UserError(f"--workers must be at least 1, not {args.workers}")
     for vocoder in args.vocoder:  # complains before anything is made
         if vocoder.is_dir():
             load_lyra(vocoder)
         else:
             load_vocoder(vocoder)
+    for program in args.program:
+        find_program(program.partition("=")[2])
     data = read_recipe(args.config).data
     rows = read_rows(args.protocol or args.audio / "manifest.tsv", args.audio)
     speech = [row for row in rows if row.split == "train" and row.label != NOISE and may_train(row, data)]
     if not any(row.label == BONAFIDE for row in speech):
         raise UserError("no bona fide recording of the train split may be used; see data in the recipe")
-    args.out.mkdir(parents=True, exist_ok=True)
+    make_folder(args.out)
     jobs = [
         Job(
             row,
@@ -229,13 +243,13 @@ def make_copies(jobs: Sequence[Job], workers: int, journal: Path) -> list[Line]:
     Args:
         jobs: What to make.
         workers: Number of processes.
-        journal: Where finished jobs are noted as they finish; those that it holds are not done again.
+        journal: Where the settings, and finished jobs as they finish, are noted; those that it holds are not
+            done again.
+
+    Raises:
+        UserError: The journal is of other settings, or of jobs that are no longer wanted.
     """
-    done: dict[str, list[Line]] = {}
-    if journal.exists():
-        complete = journal.read_text(encoding="utf-8").split("\n")[:-1]  # the last line may be half of one
-        write_whole(journal, "".join(line + "\n" for line in complete))
-        done = {entry["job"]: entry["lines"] for entry in map(json.loads, complete)}
+    done = _done(journal, jobs)
     left = [job for job in jobs if job.name not in done]
     # Started afresh: a process forked from one that has run torch may hang in its threads.
     with (
@@ -255,6 +269,25 @@ def make_copies(jobs: Sequence[Job], workers: int, journal: Path) -> list[Line]:
             done[job.name] = lines
             notes.write(json.dumps({"job": job.name, "lines": lines}) + "\n")
     return [line for job in jobs for line in done[job.name]]
+
+
+def _done(journal: Path, jobs: Sequence[Job]) -> dict[str, list[Line]]:
+    """Returns the lines of the jobs that a journal holds; begins one that does not exist."""
+    settings = jobs[0].settings
+    complete = journal.read_text(encoding="utf-8").split("\n")[:-1] if journal.exists() else []
+    try:
+        entries = list(map(json.loads, complete))  # the last line may be half of one
+        noted = entries[0]["settings"] if entries else settings
+        other = [name for name in settings if noted.get(name) != settings[name]]
+        done = {entry["job"]: entry["lines"] for entry in entries[1:]}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{journal} is damaged, or of another version; give another --out") from None
+    if other:
+        raise UserError(f"{journal.parent} was made with other {', '.join(other)}; give another --out")
+    if unwanted := set(done) - {job.name for job in jobs}:
+        raise UserError(f"{journal.parent} holds copies that are not wanted now, such as {min(unwanted)}")
+    write_whole(journal, "".join(line + "\n" for line in complete or [json.dumps({"settings": settings})]))
+    return done
 
 
 def _one_thread() -> None:

@@ -32,6 +32,8 @@ class Config:
             value = getattr(self, name)
             parts, inner = (value, get_args(kind)[0]) if get_origin(kind) is tuple else ((value,), kind)
             accepted = (int, float) if inner is float else inner
+            if parts == ():
+                raise UserError(f"{name} is empty")
             plain = isinstance(parts, tuple) and all(type(p) is bool for p in parts) == (inner is bool)
             if not plain or not all(isinstance(part, accepted) for part in parts):
                 raise UserError(f"{name} is {value!r}, which is no {getattr(kind, '__name__', kind)}")

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from antispoof.errors import UserError
+from antispoof.errors import UserError, one_line
 from antispoof.models.detector import Detector
 
 Factory = TypeVar("Factory", bound=Callable[..., Detector])
@@ -57,7 +57,7 @@ def create_model(name: str, **overrides: Any) -> Detector:
         **overrides: Fields of the model's configuration that differ from its default.
 
     Raises:
-        UserError: The name or a configuration field is unknown.
+        UserError: The name or a configuration field is unknown, or no network has such a configuration.
     """
     if name not in _FACTORIES:
         raise UserError(f"there is no model {name!r}; there are: {', '.join(model_names())}")
@@ -67,6 +67,9 @@ def create_model(name: str, **overrides: Any) -> Detector:
         if "unexpected keyword argument" not in str(error):
             raise
         raise UserError(f"model {name!r}: {error}") from error
+    except (ValueError, IndexError, RuntimeError, ZeroDivisionError) as error:
+        asked = ", ".join(f"{key}={value}" for key, value in overrides.items())
+        raise UserError(f"model {name!r} cannot be built with {asked}: {one_line(error)}") from error
     model.name = name
     model.overrides = overrides
     return model

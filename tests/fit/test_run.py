@@ -173,6 +173,14 @@ def test_crops_longer_than_the_clip_are_refused(corpus: Path, tmp_path: Path) ->
         fit.main(arguments(config, corpus, tmp_path / "out"))
 
 
+def test_a_run_that_is_refused_leaves_no_recordings_behind(corpus: Path, tmp_path: Path) -> None:
+    config = write_recipe(tmp_path, changed("data", "pair_share", 0.5))
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="pair_share needs copies"):
+        fit.main(arguments(config, corpus, out))
+    assert list(out.iterdir()) == []
+
+
 def test_training_goes_on_from_given_weights(finished: Path, corpus: Path, tmp_path: Path) -> None:
     model = {"name": "aasist-l", "overrides": SMALL, "initial_weights": str(finished / "final.safetensors")}
     recipe = {**changed("optimiser", "learning_rate", 1e-8), "model": model}

@@ -19,8 +19,8 @@ import numpy as np
 import soxr
 
 from antispoof.audio import SAMPLE_RATE
+from antispoof.outputs import write_whole
 from antispoof.speechlike import speech_like
-from antispoof.whole_files import write_whole
 from runtimes.native_core import Event, Judge, Kind, Rules, Stream, StreamConfig, resample
 
 FOLDER = Path(__file__).resolve().parent

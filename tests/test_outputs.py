@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from antispoof.errors import UserError
-from antispoof.whole_files import write_whole
+from antispoof.outputs import write_whole
 
 
 def test_text_and_bytes_replace_what_was_there(tmp_path: Path) -> None:

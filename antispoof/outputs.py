@@ -1,4 +1,4 @@
-"""Writes files so that they are there whole or not at all, whatever stops the program."""
+"""Where results go: folders to write into, and files that are there whole or not at all."""
 
 from __future__ import annotations
 
@@ -26,3 +26,17 @@ def write_whole(path: Path, content: str | bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder, and those that it lies in, to write into.
+
+    Raises:
+        UserError: It cannot be made, is a file, or may not be written into.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {path}: {error.strerror or error}") from error
+    if not os.access(path, os.W_OK):
+        raise UserError(f"cannot write into {path}: no permission")
