@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from antispoof.bootstrap import DRAWS, mean_eer
 from antispoof.checkpoint import load_model, weights_hash
-from antispoof.data import BONAFIDE, NOISE
+from antispoof.data import BONAFIDE
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.metrics import equal_error_rate
 from benchmarks.conditions import gather_conditions, refuse_existing, write_results
@@ -124,7 +124,7 @@ def labelled_trials(listed: Sequence[Row], split: str) -> tuple[list[Row], np.nd
         UserError: A class is missing.
     """
     check_split(listed, split)
-    rows = [row for row in listed if row.split == split and row.label != NOISE]
+    rows = [row for row in listed if row.split == split and row.label in CLASSES]
     clips = decode(rows, partial(tqdm, desc=f"decoding {split}", unit="clip", disable=None))
     return rows, np.array([row.label == BONAFIDE for row in rows]), clips
 

@@ -30,7 +30,7 @@ from quantize.calibration import Grid
 from quantize.fake_integers import OPERATIONS, IntegerEncoder, Rounding, Spread, channels_last, plain
 from quantize.onnx_graph import OnnxGraph
 from quantize.scope import layers_in_scope
-from quantize.static_int import SPLITS, Calibrated, Region, Rewriter, find_region
+from quantize.static_int import SPLITS, Calibrated, Region, Rewriter, find_region, saturates
 from runtimes.ort import open_session
 
 WARM_UP = 0.1  # of the updates: Adam's first steps, all of the same size, would undo what calibration found
@@ -160,14 +160,17 @@ def entry_values(model: ModelProto, entry: str, clips: np.ndarray) -> Tensor:
 def roundings_of(encoder: Encoder, region: Region, rewriter: Rewriter) -> dict[str, Rounding]:
     """Returns the roundings of an encoder's tensors, with shared steps where tensors are added.
 
-    A tensor that a pooling or a lookup ties to another has none of its own.
+    A tensor that a ReLU, a pooling or a lookup ties to another has none of its own.
     """
-    tied = set()
+    tied, from_zero = set(), set()
     for node in encoder.nodes:
         if node.op_type == "MaxPool" and node.input[0] in rewriter.grids:
             tied.add(node.input[0])
         if node.op_type == "Elu" and rewriter.looks_up(node):
             tied.add(node.output[0])
+        if saturates(node, rewriter.grids):
+            tied.add(node.input[0])
+            from_zero.add(node.output[0])
     names = [name for name in region.tensors if any(name in node.output for node in encoder.nodes)]
     free = [name for name in names if name not in tied]
     together = _added(encoder.nodes, names)
@@ -179,6 +182,10 @@ def roundings_of(encoder: Encoder, region: Region, rewriter: Rewriter) -> dict[s
         name: Rounding(steps[together[name]], _spread(rewriter.grids[name], steps[together[name]]))
         for name in free
     }
+    for name in from_zero & set(roundings):  # elsewhere it would not saturate at 0
+        grid = rewriter.grids[name]
+        roundings[name] = Rounding(steps[together[name]], Spread(grid.low, grid.high, float(grid.low)))
+        roundings[name].zero.requires_grad_(False)
     if encoder.entry in rewriter.split_entries():
         steps_of_slice = rewriter.split_steps
         step = np.log(rewriter.split_step(encoder.entry))

@@ -160,6 +160,14 @@ def _observed(graph: OnnxGraph, name: str, seen: Histogram, recipe: Recipe, obse
     )
 
 
+def saturates(node: NodeProto, grids: Mapping[str, Grid]) -> bool:
+    """Whether a node is a ReLU whose result has 0 for its lowest integer, so that rounding does all of it."""
+    if node.op_type != "Relu" or not {node.input[0], node.output[0]} <= set(grids):
+        return False
+    grid = grids[node.output[0]]
+    return grid.zero == grid.low
+
+
 class Rewriter:
     """Puts integers into one graph."""
 
@@ -195,12 +203,14 @@ class Rewriter:
         return self.graph.finish(QDQ_16_BIT_OPSET if needs_16 else None)
 
     def _shared(self, grids: dict[str, Grid]) -> dict[str, Grid]:
-        """Returns the grids such that the two ends of a pooling or a lookup share theirs."""
+        """Returns the grids such that the two ends of a ReLU, a pooling or a lookup share theirs."""
         grids = dict(grids)
         for node in reversed(self.region.inside):
             source, result = node.input[0], node.output[0]
             if node.op_type == "MaxPool":
                 grids[source] = grids[result]  # the maximum of rounded values is the rounded maximum
+            elif saturates(node, grids):
+                grids[source] = grids[result]  # what is below 0 takes no integer but the lowest, which is 0
             elif node.op_type == "Elu" and source in grids and self._can_look_up(grids[source]):
                 # One step for both, so that positive values pass unchanged.
                 lowest = math.ceil(attribute(node, "alpha", 1.0) / grids[source].scale)

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from antispoof.errors import UserError
-from antispoof.models import BONAFIDE, SPOOF, DetectorOutput, create_model
+from antispoof.models import BONAFIDE, SPOOF, DetectorOutput, create_model, small_config
 from antispoof.speechlike import speech_like
 from train.adversarial import Adversary
 from train.augment import Augmentation
@@ -28,7 +28,15 @@ from train.losses import additive_margin, check_loss, focal, label_loss, oc_soft
 from train.mapping import build
 from train.mixup import mix
 from train.optimiser import build_optimiser, kept_share, learning_rate
-from train.recipe import AdversarialRecipe, LossRecipe, OptimiserRecipe, Recipe, ScheduleRecipe
+from train.recipe import (
+    AdversarialRecipe,
+    AugmentRecipe,
+    DistillRecipe,
+    LossRecipe,
+    OptimiserRecipe,
+    Recipe,
+    ScheduleRecipe,
+)
 
 CROP = 6_000
 SAME = 1e-6  # float32 sums in another order
@@ -326,3 +334,42 @@ def test_phase_6_uses_each_of_its_parts(tmp_path: Path) -> None:
     }
     for name, without in left_out.items():
         assert change(trained(tmp_path, **{**parts, **without}), whole) > 1e-4, f"{name} makes no difference"
+
+
+def test_a_cosine_is_learnt_in_half_precision_too() -> None:
+    model = create_model("se-mamba", **small_config("se-mamba"))
+    recipe = LossRecipe(name="oc-softmax")
+    output = model(model.example_input().repeat(2, 1))
+    rounded = DetectorOutput(output.logits.bfloat16(), output.embedding.bfloat16())
+    labels = torch.tensor([SPOOF, BONAFIDE])
+    exact, coarse = (label_loss(model, one, labels, recipe) for one in (output, rounded))
+    assert coarse.dtype == torch.float32
+    assert coarse.item() == pytest.approx(exact.item(), rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["cross-entropy", "focal", "additive-margin"])
+def test_a_cosine_is_learnt_by_its_own_loss_alone(name: str) -> None:
+    with pytest.raises(UserError, match="scores by a cosine"):
+        check_loss(create_model("se-mamba", **small_config("se-mamba")), LossRecipe(name=name))
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: LossRecipe(name="focal", label_smoothing=0.1), "mean nothing to focal"),
+        (lambda: LossRecipe(name="oc-softmax", class_weights=(1.0, 9.0)), "mean nothing to oc-softmax"),
+        (lambda: DistillRecipe(layer_weight=1.0), "go together"),
+        (lambda: DistillRecipe(layer="encoder"), "go together"),
+    ],
+)
+def test_a_word_that_would_do_nothing_is_refused(make: Callable[[], object], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+def test_rates_and_recordings_that_are_not_there_are_refused() -> None:
+    with pytest.raises(UserError, match="no parameter's name holds 'lora_'"):
+        build_optimiser([nn.Linear(2, 2)], OptimiserRecipe(rates={"lora_": 1e-4}))
+    for share, kind in (("noise_share", "noise"), ("room_share", "room")):
+        with pytest.raises(UserError, match=f"the list has no {kind}"):
+            Augmentation(AugmentRecipe(**{share: 0.1}), [])

@@ -100,3 +100,12 @@ def settle_norms(model: Detector) -> None:
                 (module.bias.data, -0.5, 0.5),
             ):
                 values.copy_(low + (high - low) * torch.rand(values.shape, generator=random))
+
+
+# The meta device computes nothing and refuses tensors of another, as a GPU does. It cannot leave autocast, as
+# the scan of the Mamba networks does.
+@pytest.mark.parametrize("name", [name for name in model_names() if "mamba" not in name])
+def test_every_tensor_of_a_network_is_on_its_device(name: str) -> None:
+    model = create_model(name, **small_config(name)).to("meta").train()
+    output = model(torch.zeros(2, model.clip_samples, device="meta"))
+    assert model.score(output).device.type == "meta"

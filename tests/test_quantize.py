@@ -287,3 +287,21 @@ def test_an_elu_stays_one_however_small_its_values(size: float) -> None:
         for session in (open_session(one.SerializeToString(), threads=1) for one in (model, quantized))
     ]
     assert np.abs(np.subtract(*scores)).max() <= ELU_ERROR * np.abs(scores[0]).max()
+
+
+def test_a_relu_takes_no_integers_for_what_it_cuts_off() -> None:
+    model = convolutions_around_an_elu(1.0)
+    elu = next(node for node in model.graph.node if node.op_type == "Elu")
+    elu.op_type = "Relu"
+    quantized = calibrate(
+        model, parse_recipe("w8a8"), 3 * speech_like_batch(8, 16_000, seed=1), "mse"
+    ).quantize()
+    constants = {one.name: numpy_helper.to_array(one) for one in quantized.graph.initializer}
+    by_output = {node.output[0]: node for node in quantized.graph.node}
+    relu = next(node for node in quantized.graph.node if node.op_type == "Relu")
+    before = by_output[relu.input[0]]
+    after = next(node for node in quantized.graph.node if relu.output[0] in node.input)
+    assert (before.op_type, after.op_type) == ("DequantizeLinear", "QuantizeLinear")
+    grids = [[constants[name] for name in node.input[1:]] for node in (before, after)]
+    assert grids[0] == grids[1]
+    assert grids[0][1] == 0  # all 256 integers lie at or above 0

@@ -20,6 +20,8 @@ import yaml
 from torch import distributed, nn
 
 from antispoof.audio import SAMPLE_RATE
+from antispoof.models import create_model, model_names, small_config
+from antispoof.models.layers.graph import NodeBatchNorm
 from antispoof.speechlike import speech_like
 from train import fit
 from train.ranks import Ranks, SharedBatchNorm, share_norms
@@ -67,10 +69,13 @@ def group_of_one(tmp_path: Path) -> Iterator[None]:
     distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("shape", [(5, 3), (5, 3, 4, 2)])
+KINDS = {(5, 3): nn.BatchNorm1d, (5, 3, 4, 2): nn.BatchNorm2d, (5, 4, 3): NodeBatchNorm}
+
+
+@pytest.mark.parametrize("shape", KINDS)
 def test_a_shared_norm_is_a_batch_norm(group_of_one: None, shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    plain = (nn.BatchNorm1d if len(shape) == 2 else nn.BatchNorm2d)(3)
+    plain = KINDS[shape](3)
     nn.init.uniform_(plain.weight)
     both = [nn.Sequential(plain), nn.Sequential(type(plain)(3))]
     both[1].load_state_dict(both[0].state_dict())
@@ -88,6 +93,15 @@ def test_a_shared_norm_is_a_batch_norm(group_of_one: None, shape: tuple[int, ...
     for one, other in zip(*results, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
     assert torch.allclose(both[0].eval()(x), both[1].eval()(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_every_network_can_share_its_norms(group_of_one: None, name: str) -> None:
+    model = create_model(name, **small_config(name))
+    share_norms(model)
+    waveforms = torch.randn(4, model.clip_samples) * 0.1
+    for training in (True, False):
+        assert torch.isfinite(model.train(training)(waveforms).logits).all()
 
 
 def test_ranks_draw_different_dropout_and_one_draws_as_ever() -> None:

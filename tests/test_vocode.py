@@ -19,7 +19,7 @@ from antispoof.errors import UserError
 from antispoof.speechlike import speech_like
 from train import neural_vocoder, vocode
 from train.augment import BIT_RATES, Augmentation
-from train.dataset import INT16_SCALE, Batches, decode, read_rows
+from train.dataset import INT16_SCALE, Batches, Row, decode, read_rows
 from train.recipe import AugmentRecipe, DataRecipe
 from train.resynthesis import HARMLESS, SPOOFING, cross, griffin_lim, mel_filters
 from train.vocoder_program import STEP
@@ -282,6 +282,31 @@ def test_pairs_need_copies(corpus: Path) -> None:
     rows = read_rows(corpus / "manifest.tsv", corpus)
     with pytest.raises(UserError, match="train/vocode"):
         Batches(rows, [], DataRecipe(pair_share=0.5), Augmentation(AugmentRecipe(), []), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("spoofs", "share", "says"),
+    [
+        (True, 0.0, "say data.pair_share, or leave them out"),
+        (False, 0.5, "all spoofs are copies"),
+        (False, 1.0, None),
+        (True, 0.5, None),
+    ],
+)
+def test_copies_that_could_not_be_drawn_are_refused(spoofs: bool, share: float, says: str | None) -> None:
+    rows = [Row(f"{index}.wav", "bonafide", "train") for index in range(2)]
+    rows += [Row("copy.wav", "spoof", "train", attack="world", source="0.wav")]
+    rows += [Row("other.wav", "spoof", "train", attack="A01")] if spoofs else []
+    clips = [np.full(4_000, 100 * index, np.int16) for index in range(len(rows))]
+    recipe = DataRecipe(crop_samples=4_000, pair_share=share)
+    augment = Augmentation(AugmentRecipe(), [])
+    if says:
+        with pytest.raises(UserError, match=says):
+            Batches(rows, clips, recipe, augment, seed=0)
+        return
+    waveforms, labels, numbers = Batches(rows, clips, recipe, augment, seed=0).batch(0, 16)
+    assert len(waveforms) == len(labels) == len(numbers) == 16
+    assert 2 in numbers
 
 
 # ---- neural vocoders

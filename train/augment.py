@@ -73,6 +73,9 @@ class Augmentation:
         """Keeps noise clips and impulse responses, each (samples,) int16."""
         self._recipe, self._noises = recipe, noises
         self._rooms = [_response(room) for room in rooms]
+        for share, kind, recordings in (("noise_share", "noise", noises), ("room_share", "room", rooms)):
+            if getattr(recipe, share) and not recordings:
+                raise UserError(f"augment.{share}: the list has no {kind} to use; see data.{kind}_folders")
         missing = set(recipe.codecs) - set(codecs()) if recipe.codec_share else ()
         if missing:
             raise UserError(f"augment.codecs: no {min(missing)} here; there are {', '.join(codecs())}")

@@ -32,7 +32,6 @@ from tqdm import tqdm
 
 from antispoof.channel.conditions import CLEAN, CONDITIONS, FITTED
 from antispoof.checkpoint import read_checkpoint, save_checkpoint, weights_hash
-from antispoof.data import NOISE
 from antispoof.errors import UserError, one_line, run
 from antispoof.memory import keep_freed_memory
 from antispoof.metrics import error_rates
@@ -192,7 +191,7 @@ def _hear(model: Detector, audio: Path, protocol: Path) -> dict[str, Heard]:
         if not {row.label for row in listed if row.split == split} >= set(CLASSES):
             raise UserError(f"{protocol} has no trials of both classes in the split {split}")
     for split, conditions in CONDITIONS_OF.items():
-        rows = [row for row in listed if row.split == split and row.label != NOISE]
+        rows = [row for row in listed if row.split == split and row.label in CLASSES]
         clips = decode(rows, partial(tqdm, desc=f"decoding {split}", unit="clip", disable=None))
         watch = tqdm(conditions, desc=f"scoring {split}", unit="condition", disable=None)
         heard[split] = Heard(rows, {name: score_ways(model, degrade(clips, name)) for name in watch})

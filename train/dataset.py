@@ -244,7 +244,7 @@ class Batches:
         """Returns ``size`` crops, both classes equally often, the unlabelled ones last."""
         generator = np.random.default_rng([self._seed, step])
         unlabelled = round(self._unlabelled_share * size)
-        pairs = round(self._pair_share * (size - unlabelled) / 2)
+        pairs = min(round(self._pair_share * (size - unlabelled) / 2), (size - unlabelled) // 2)
         drawn = [crop for _ in range(pairs) for crop in self._pair(generator)]
         labels = np.arange(size) % len(CLASSES)
         labels[size - unlabelled :] = NO_LABEL
@@ -280,19 +280,26 @@ class Batches:
 
 
 def check_pairs(rows: Sequence[Row], recipe: DataRecipe) -> None:
-    """Refuses a recipe that wants pairs where there are none.
+    """Refuses recordings that a recipe cannot draw, or would never draw.
 
     Raises:
-        UserError: That is so.
+        UserError: It wants pairs and there are none, or wants none and there are; or a class has but copies.
     """
-    if recipe.pair_share and not _pairs_by_attack(rows):
+    pairs = _pairs_by_attack(rows)
+    if recipe.pair_share and not pairs:
         raise UserError("data.pair_share needs copies: make some with train/vocode.py and give --more")
+    if pairs and not recipe.pair_share:
+        raise UserError("copies are drawn with their originals alone: say data.pair_share, or leave them out")
+    paired = {copy for some in pairs.values() for _, copy in some}
+    alone = {row.label for index, row in enumerate(rows) if index not in paired}
+    if recipe.pair_share < 1 and not alone >= set(CLASSES):
+        raise UserError("all spoofs are copies, drawn with their originals alone: say data.pair_share: 1")
 
 
 def _pairs_by_attack(rows: Sequence[Row]) -> dict[str, list[tuple[int, int]]]:
     """Returns (original, spoofed copy) of every copy of bona fide speech, by the way it was made."""
     here = {(row.folder, row.path): index for index, row in enumerate(rows)}
-    anywhere = {row.path: index for index, row in enumerate(rows)}
+    anywhere = {row.path: index for index, row in enumerate(rows) if row.label == BONAFIDE}
     pairs: dict[str, list[tuple[int, int]]] = {}
     for index, row in enumerate(rows):
         original = here.get((row.folder, row.source), anywhere.get(row.source))

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from antispoof.errors import UserError
 from antispoof.models import BONAFIDE, SPOOF, Detector, DetectorOutput
 from train.dataset import NO_LABEL
-from train.losses import label_loss
+from train.losses import CENTRE, label_loss
 from train.mixup import Heard
 from train.objective import Objective
 from train.recipe import DistillRecipe, LossRecipe
@@ -37,13 +37,21 @@ class Distillation(Objective):
             for index, teacher in enumerate(teachers)
             if recipe.feature_weight and (recipe.feature_teachers == "all" or not teacher.hears_crops)
         ]
+        if recipe.feature_weight and teachers and not self._compared:
+            raise UserError("distill.feature_teachers are clip teachers, and none is: give --clip-teacher")
         self.projections = nn.ModuleList(
             nn.Linear(student_features, teachers[index].features) for index in self._compared
         )
         self._listener: Listener | None = None
 
     def watch(self, model: Detector) -> None:
-        """Keeps, from now on, what the part that is compared puts out."""
+        """Keeps, from now on, what the part that is compared puts out.
+
+        Raises:
+            UserError: The student has no such part, or does not score by logits, as teachers do.
+        """
+        if hasattr(model, CENTRE):
+            raise UserError(f"{model.name} scores by a cosine, and teachers by logits: it cannot learn so")
         if self._recipe.compared:
             self._listener = Listener(model, self._recipe.compared)
 

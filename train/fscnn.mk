@@ -8,7 +8,7 @@
 # LYRA=DIR, the folder of Lyra V2's graphs (train/lyra.py), and FARGAN=PROGRAM (train/vocoder_program.py) add the
 # copies that these make; the bundled weights had both. Why each step is there: the recipes in train/configs/.
 #
-# The target aasist-l-qat, made only where it is asked for, fine-tunes the bundled aasist-l for integers on them.
+# The target aasist-l-qat, made only where it is asked for, fine-tunes the bundled aasist-l for integers.
 
 PYTHON ?= .venv/bin/python
 DEVICE ?= cpu
@@ -113,14 +113,9 @@ $(OUT)/fscnn-%/final.safetensors: $(TEACHERS)
 	$(call distill,bundled,$(MORE_COPIES)) --start $(PAIRS) $(TEACHERS:%=--teacher %)
 
 $(OUT)/qat-%/final.safetensors: $(OUT)/fscnn-%/final.safetensors
-	$(PYTHON) train/qat.py $(COMMON) $(RECIPES)/fscnn-qat.yaml $(call more,$(MORE_COPIES)) $(TRAIN) \
-		--start $< --seed $* --out $(@D)
+	$(PYTHON) train/qat.py $(COMMON) $(RECIPES)/fscnn-qat.yaml $(TRAIN) --start $< --seed $* --out $(@D)
 
 aasist-l-qat: $(OUT)/aasist-l-qat/final.safetensors
 
-FLOAT_AASIST_L := antispoof/checkpoints/aasist-l.safetensors
-FOR_AASIST_L := rule-based neural $(if $(FARGAN),fargan) $(if $(LYRA),lyra)
-
-$(OUT)/aasist-l-qat/final.safetensors: $(FLOAT_AASIST_L) $(call lists,$(FOR_AASIST_L))
-	$(PYTHON) train/qat.py $(COMMON) $(RECIPES)/aasist-l-qat.yaml $(call more,$(FOR_AASIST_L)) $(TRAIN) \
-		--start $< --out $(@D)
+$(OUT)/aasist-l-qat/final.safetensors: antispoof/checkpoints/aasist-l.safetensors
+	$(PYTHON) train/qat.py $(COMMON) $(RECIPES)/aasist-l-qat.yaml $(TRAIN) --start $< --out $(@D)

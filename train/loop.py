@@ -175,6 +175,10 @@ class Run:
             portion = heard.part(index, schedule.accumulate).part(ranks.rank, ranks.count)
             loss += self._learn_from(portion) / schedule.accumulate
         parameters = [*self._model.parameters(), *self._objective.parameters()]
+        if ranks.count > 1:
+            for parameter in parameters:  # a layer that was dropped here may have been heard elsewhere
+                if parameter.requires_grad and parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
         ranks.average(p.grad for p in parameters if p.grad is not None)
         ranks.average([loss])
         self._scaler.unscale_(self._optimiser)

@@ -22,6 +22,8 @@ def check_loss(model: Detector, recipe: LossRecipe) -> None:
     """Raises ``UserError`` where a model lacks what its loss is computed with."""
     if recipe.name == "oc-softmax" and not hasattr(model, CENTRE):
         raise UserError(f"loss.name oc-softmax needs a model that scores by a cosine; {model.name} does not")
+    if recipe.name != "oc-softmax" and hasattr(model, CENTRE):
+        raise UserError(f"{model.name} scores by a cosine, which loss.name {recipe.name} does not train")
     if recipe.name == "additive-margin" and not isinstance(getattr(model, LAST_LAYER, None), nn.Linear):
         raise UserError(f"loss.name additive-margin needs a last linear layer; {model.name} has none")
 
@@ -37,7 +39,8 @@ def label_loss(model: Detector, output: DetectorOutput, labels: Tensor, recipe: 
     if recipe.name == "focal":
         return focal(output.logits, labels, recipe.alpha, recipe.gamma)
     if recipe.name == "oc-softmax":
-        return oc_softmax(model.score(output), labels, recipe.scale, recipe.cosines)
+        exact = DetectorOutput(output.logits.float(), output.embedding.float())
+        return oc_softmax(model.score(exact), labels, recipe.scale, recipe.cosines)
     if recipe.name == "additive-margin":
         last = getattr(model, LAST_LAYER)
         cosines = F.normalize(output.embedding.float()) @ F.normalize(last.weight.float()).t()

@@ -15,6 +15,7 @@ from antispoof.errors import UserError
 from antispoof.models import Detector, create_model
 from antispoof.models.layers.power_spectrum import compute_by_library
 from antispoof.models.layers.wavlm_pretrained import without_pretrained
+from train.losses import CENTRE
 from train.recipe import ModelRecipe, Recipe
 
 
@@ -64,9 +65,11 @@ def load_teacher(path: str | Path, crop_samples: int | None = None) -> Detector:
     No detector here has weights that depend on the length of what it hears.
 
     Raises:
-        UserError: As `load_model`.
+        UserError: As `load_model`; or the network scores by a cosine, and its logits were never trained.
     """
     model = load_model(path)
+    if hasattr(model, CENTRE):
+        raise UserError(f"{path}: {model.name} scores by a cosine, and has no trained logits to teach")
     if crop_samples is not None:
         with without_pretrained():
             shorter = create_model(model.name, **{**model.overrides, "clip_samples": crop_samples})

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from antispoof.errors import UserError
 from train.recipe import OptimiserRecipe, ScheduleRecipe
 
 
@@ -24,7 +25,15 @@ def build_optimiser(modules: Iterable[nn.Module], recipe: OptimiserRecipe) -> to
     """Returns the optimiser; biases and the scales of norms do not decay.
 
     Each group has a ``share``: its rate is that share of the current one.
+
+    Raises:
+        UserError: A word of ``rates`` is in no parameter's name.
     """
+    modules = list(modules)
+    names = [name for module in modules for name, _ in module.named_parameters()]
+    for word in recipe.rates:
+        if not any(word in name for name in names):
+            raise UserError(f"optimiser.rates: no parameter's name holds {word!r}")
     shares = {word: rate / recipe.learning_rate for word, rate in recipe.rates.items()}
     sorted_out: dict[float, list[Tensor]] = {1.0: []}
     for module in modules:

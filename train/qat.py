@@ -37,6 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     recipe = recipe_of(args)
     recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, hold_norms=True))
     with ranks_of(args) as ranks:
+        if ranks.count > 1:
+            raise UserError("the ranges of integers are those of one process: start this without torchrun")
         material = gather(args, recipe, ranks)
         device, layer = torch.device(args.device), recipe.distill.compared
         teacher = CropTeacher(args.start, recipe.data.crop_samples, device, layer)

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from antispoof.models.layers.graph import NodeBatchNorm
+
 LONGEST_WAIT = timedelta(days=1)
 SEED_BITS = 27  # below the rank in a seed: as many steps as a recipe may ask for
 
@@ -122,11 +124,20 @@ class SharedBatchNorm(_BatchNorm):
         return y * self.weight.view(shape) + self.bias.view(shape)
 
 
+class SharedNodeBatchNorm(SharedBatchNorm):
+    """The same of features that lie last, as `NodeBatchNorm` has them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns ``x (batch, nodes, features)`` normalised over batch and nodes."""
+        return super().forward(x.flatten(0, 1)).view_as(x)
+
+
 def share_norms(model: nn.Module) -> None:
     """Replaces every batch norm, in place, by one over all ranks; names and weights stay."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, _BatchNorm):
-                shared = SharedBatchNorm(child.num_features, child.eps, child.momentum)
+                kind = SharedNodeBatchNorm if isinstance(child, NodeBatchNorm) else SharedBatchNorm
+                shared = kind(child.num_features, child.eps, child.momentum)
                 shared.load_state_dict(child.state_dict())
                 setattr(parent, name, shared.to(child.weight.device))

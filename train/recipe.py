@@ -81,7 +81,7 @@ class AugmentRecipe:
         hiss_share: Stationary noise between white and pink.
         telephone_share: G.711 at 8 kHz and back.
         codec_share: One of ``codecs``, encoded and decoded; a few milliseconds a crop.
-        codecs: Their names (`antispoof.channel.codecs`).
+        codecs: Their names (`antispoof.channel.transcoding`).
         gain_db: Level, always; rounded and clipped to 16 bits.
         mixup_alpha: Of the Beta distribution that the share of a batch in its mixture with another order
             of itself is drawn from (arXiv 1710.09412); 0: none.
@@ -134,6 +134,12 @@ class LossRecipe:
     margin: float = within(0, 2, default=0.9)
     cosines: tuple[float, float] = within(-1, 1, default=(0.9, 0.2))
 
+    def __post_init__(self) -> None:
+        """Refuses what the loss does not look at."""
+        weighted = self.label_smoothing or self.class_weights != (1.0, 1.0)
+        if weighted and self.name not in ("cross-entropy", "additive-margin"):
+            raise ValueError(f"loss.class_weights and loss.label_smoothing mean nothing to {self.name}")
+
 
 @dataclass(frozen=True)
 class AdversarialRecipe:
@@ -184,6 +190,11 @@ class DistillRecipe:
     layer_weight: float = within(0, 1e6, default=0.0)
     unlabelled_share: float = within(0, 1, default=0.25)
     untouched_share: float = within(0, 1, default=0.0)
+
+    def __post_init__(self) -> None:
+        """Refuses half of what a comparison needs."""
+        if bool(self.layer) != bool(self.layer_weight):
+            raise ValueError("distill.layer and distill.layer_weight go together")
 
     @property
     def compared(self) -> str:
@@ -256,7 +267,8 @@ class ScheduleRecipe:
     Attributes:
         steps: Updates of the weights.
         batch: Crops in each, over all portions and ranks.
-        accumulate: Portions that a batch goes through the network in, one after the other.
+        accumulate: Portions that a batch goes through the network in, one after the other. Each counts alike,
+            so that with unlabelled crops, which lie last, labels count less the more portions there are.
         seed: Of everything drawn.
         ema: How slowly the average, which is what is kept of a run, follows the weights.
         swa_share: Share of the steps, at the end, over which the average is the plain mean of the weights

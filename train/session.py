@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import os
 import platform
@@ -21,14 +22,13 @@ import torch
 from tqdm import tqdm
 
 from antispoof.checkpoint import load_model
-from antispoof.data import NOISE
 from antispoof.errors import UserError
 from antispoof.memory import keep_freed_memory
 from antispoof.models import Detector
 from antispoof.outputs import make_folder, write_whole
 from train.augment import Augmentation
 from train.curves import Journal
-from train.dataset import Batches, Row, check_pairs, decode, fingerprint, read_lists, training_rows
+from train.dataset import CLASSES, Batches, Row, check_pairs, decode, fingerprint, read_lists, training_rows
 from train.loop import PRECISIONS, Dressing, Run
 from train.objective import Objective
 from train.ranks import Ranks, join_ranks, leave_ranks
@@ -121,7 +121,7 @@ def ranks_of(args: argparse.Namespace) -> Iterator[Ranks]:
         try:
             yield ranks
         finally:
-            _store(args.out, ranks).unlink(missing_ok=True)
+            store_of(args.out, ranks).unlink(missing_ok=True)
     finally:
         leave_ranks()
 
@@ -172,7 +172,7 @@ def gather(
     rows, copies = read_lists(args.audio, args.protocol, args.more)
     speech, noise, rooms = training_rows(rows, recipe.data, copies)
     speech += unlabelled
-    dev = [row for row in rows if row.split == "dev" and row.label != NOISE]
+    dev = [row for row in rows if row.split == "dev" and row.label in CLASSES]
     if len({row.label for row in dev}) < 2:
         raise UserError("the list needs bona fide speech and spoofs in the split dev to validate on")
 
@@ -180,7 +180,7 @@ def gather(
     noises, room_clips, dev_clips = (
         decode(part, _watch(name, ranks)) for name, part in (("noise", noise), ("rooms", rooms), ("dev", dev))
     )
-    clips = decode(speech, _watch("speech", ranks), store=_store(args.out, ranks))
+    clips = decode(speech, _watch("speech", ranks), store=store_of(args.out, ranks))
     torch.set_num_threads(args.threads)
     augment = Augmentation(recipe.augment, noises, room_clips)
     batches = Batches(
@@ -192,7 +192,12 @@ def gather(
         recipe.distill.unlabelled_share if unlabelled else 0.0,
         recipe.distill.untouched_share,
     )
-    conditions = {"threads": args.threads, "recordings": fingerprint([*clips, *noises, *room_clips])}
+    said = "\n".join(f"{row.label}\t{row.dataset}\t{row.attack}\t{row.source}" for row in [*speech, *dev])
+    conditions = {
+        "threads": args.threads,
+        "recordings": fingerprint([*clips, *noises, *room_clips, *dev_clips]),
+        "lists": hashlib.sha256(said.encode()).hexdigest(),
+    }
     if args.device != "cpu":
         conditions["device"] = args.device
     if ranks.count > 1:
@@ -201,7 +206,7 @@ def gather(
     return Material(batches, clips, speech, validate, conditions, [*speech, *noise, *rooms])
 
 
-def _store(folder: Path, ranks: Ranks) -> Path:
+def store_of(folder: Path, ranks: Ranks) -> Path:
     """Returns where the decoded recordings lie while a process trains on them."""
     return folder / ("clips.int16" if ranks.first else f"clips.{ranks.rank}.int16")
 

@@ -143,7 +143,7 @@ class HeterogeneousAttention(nn.Module):
 
     def _attention(self, x: Tensor, n1: int, n2: int) -> Tensor:
         kinds = torch.tanh(self.pair(node_pairs(x))) @ torch.cat(list(self.pair_weight), dim=1)
-        affinity = (kinds * pair_kinds(n1, n2)).sum(-1)  # (batch, nodes, nodes)
+        affinity = (kinds * pair_kinds(n1, n2, x.device)).sum(-1)  # (batch, nodes, nodes)
         return torch.softmax(affinity / self.temperature, dim=-1)
 
     def _stack_attention(self, x: Tensor, stack: Tensor) -> Tensor:
@@ -160,13 +160,13 @@ class HeterogeneousAttention(nn.Module):
             self.temperature = 1.0
 
 
-def pair_kinds(n1: int, n2: int) -> Tensor:
+def pair_kinds(n1: int, n2: int, device: torch.device | None = None) -> Tensor:
     """Returns a one-hot ``(nodes, nodes, 3)``: first-first, second-second or mixed pair.
 
     A constant of the graph. The public code writes four blocks into a board in place, which
     exports as ``ScatterND``.
     """
-    is_first = torch.arange(n1 + n2) < n1
+    is_first = torch.arange(n1 + n2, device=device) < n1
     both_first = is_first[:, None] & is_first[None, :]
     both_second = ~is_first[:, None] & ~is_first[None, :]
     return torch.stack([both_first, both_second, ~(both_first | both_second)], dim=-1).float()
