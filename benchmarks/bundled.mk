@@ -1,5 +1,6 @@
 # The figures of the bundled fscnn, and the parity of the bundled aasist-l: exports and quantizes their weights, and
-# measures them as each file about them in benchmarks/results/ was. Stopped anywhere, it goes on with the next file.
+# measures them as each file about them in benchmarks/results/ was, but for seeds-fscnn.json, of which one condition is
+# gone. Stopped anywhere, it goes on with the next file.
 #
 #   make -f benchmarks/bundled.mk AUDIO=DIR AASIST=AASIST.pth AASIST_L=AASIST-L.pth OUT=DIR     (-n prints the commands)
 #

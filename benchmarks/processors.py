@@ -9,7 +9,7 @@ large ARM cores, without and with dot products of integers.
 Exits with 1 where a score is further off than golden scores may be: by a single bit where the recipe promises
 the same everywhere (-rr-f64), by 0.05 for other integers. Sums of float32 depend on their order, and that on
 the processor; rounded to integers, some become the next one. In ONNX, 8-bit weights without a reduced range
-saturate on x86 without VNNI, where such a file's scores are off by whole points.
+saturate on x86 without VNNI, where such a file's scores are off by tenths of a point and more.
 
 The emulator is fetched when it is first needed, into the user's cache or the folder of --emulator: Debian on
 x86-64, 150 MB. It is 100 to 400 times slower than this machine, which says nothing of the processors.

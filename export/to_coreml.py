@@ -1,10 +1,12 @@
 """Exports a detector to a Core ML package and proves, without a Mac, that it scores like PyTorch.
 
     python export/to_coreml.py                                  # the bundled model, into out/
-    python export/to_coreml.py --compute-units neural-engine    # put for the Neural Engine, in float16
-    python export/to_coreml.py --precision float16              # for any processor
-    python export/to_coreml.py --precision mixed --float32 softmax --float32 scan/
+    python export/to_coreml.py --precision mixed --float32 log --float32 add --float32 sub     # else float16
+    python export/to_coreml.py --checkpoint my.pth --precision float16                # for any processor
+    python export/to_coreml.py --checkpoint my.pth --compute-units neural-engine      # put for that one
     python export/to_coreml.py --checkpoint my.pth --verify-audio clips/ --target iOS18
+
+In float16 alone the check refuses both bundled detectors: some scores of theirs move by more than it allows.
 
 Writes NAME.mlpackage, its manifest, and golden clips with their scores: NAME.mlpackage.golden.json and
 .golden.f32. Exit code 1, and nothing written, where the scores of the package are not those of PyTorch.

@@ -38,7 +38,7 @@ from quantize.static_int import Calibrated, calibrate
 from runtimes.fit_thresholds import fitting_split
 
 METADATA_KEY = "antispoof"  # under which the exporter embeds the manifest's facts
-DEFAULT = "w8a8-rr"  # with all 8 bits they saturate on x86 without VNNI: fscnn's score is off by 1.5 there
+DEFAULT = "w8a8-rr"  # with all 8 bits they saturate on x86 without VNNI: fscnn's score is off by 0.7 there
 LEAST_UPDATES = 20
 UPDATES = 400  # of a learned recipe: 4 minutes of one core for AASIST-L
 

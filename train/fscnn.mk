@@ -1,7 +1,7 @@
 # The default detector, from recordings to three seeds of it: vocoders, copies of speech, networks by labels, the
 # networks that teach, the detector, and its first seed fine-tuned for integers. That takes many hours of a CPU
-# (benchmarks/training_step.py measures what a step takes); stopped anywhere, it goes on there, but for a vocoder,
-# which begins again.
+# (benchmarks/training_step.py measures what a step takes); stopped anywhere, it goes on there, but for a vocoder
+# and the excerpts, which begin again.
 #
 #   make -f train/fscnn.mk -j2 AUDIO=DIR AASIST_L=AASIST-L.pth OUT=DIR     (-n prints the commands)
 #

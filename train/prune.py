@@ -1,8 +1,8 @@
 """Takes whole channels out of a trained detector, those that do least, to be fine-tuned afterwards.
 
     python train/prune.py RUN/best.safetensors --keep 0.75 --out pruned.safetensors
-    python train/distill.py --config train/configs/fscnn-bundled.yaml --audio DIR --start pruned.safetensors \
-        --teacher RUN/best.safetensors --out PRUNED
+    python train/distill.py --config train/configs/fscnn-bundled.yaml --audio DIR --more COPIES \
+        --start pruned.safetensors --teacher RUN/best.safetensors --out PRUNED
 
 What a channel does is measured by the length of its filter with its norm folded in (Li et al., "Pruning
 filters for efficient ConvNets", arXiv 1608.08710); channels that a residual sum ties together go together.

@@ -1,9 +1,9 @@
 """Fine-tunes a detector for integers: trains with rounding in the way, taught by its own float self.
 
     python train/qat.py --config train/configs/fscnn-qat.yaml --start RUN/best.safetensors \
-        --audio DIR --more COPIES --out RUN-QAT
+        --audio DIR --out RUN-QAT
     python export/to_onnx.py --model fscnn --checkpoint RUN-QAT/final.safetensors --out out
-    python quantize/onnx_int8.py out/fscnn.onnx --recipe w8a8 --audio DIR
+    python quantize/onnx_int8.py out/fscnn.onnx --audio DIR
 
 Weights and activations are rounded as quantize/onnx_int8.py will round them (see train/fake_quant.py). The
 teacher is the checkpoint as it was, hearing the same crops; the section ``distill`` of the recipe says how

@@ -3,9 +3,9 @@
 What gives neural vocoders and copy synthesis away is less the colour of the spectrum than its grain:
 how each bin stands out from its neighbours. The network therefore reads two maps, the log power
 spectrum and that spectrum minus its moving average over half a kilohertz, with the same weights at
-every frequency. It is this project's own, made for phones: no operation that a delegate refuses, no
-pooling that depends on an order, and a front end that takes neither level nor the band above 7.5 kHz,
-where resamplers differ and classes of a training set with them.
+every frequency. It is this project's own, made for phones: no operation that XNNPACK, QNN or Core ML
+refuses, no pooling that depends on an order, and a front end that takes neither level nor the band
+above 7.5 kHz, where resamplers differ and classes of a training set with them.
 
 Depthwise-separable blocks: Howard et al., "MobileNets", arXiv 1704.04861; pooling of mean and standard
 deviation over time: Snyder et al., "X-vectors", ICASSP 2018.
