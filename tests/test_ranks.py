@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,20 @@ import pytest
 import soundfile
 import torch
 import yaml
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 from antispoof.audio import SAMPLE_RATE
+from antispoof.checkpoint import save_checkpoint
+from antispoof.errors import UserError
 from antispoof.models import create_model, model_names, small_config
 from antispoof.models.layers.graph import NodeBatchNorm
 from antispoof.speechlike import speech_like
-from train import fit
+from train import fit, qat
+from train.augment import Augmentation
+from train.dataset import Batches, Row
+from train.loop import Run
 from train.ranks import Ranks, SharedBatchNorm, share_norms
+from train.recipe import read_recipe
 from train.states import saved_states
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -50,6 +57,16 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(f"{seed}.wav\t{label}\t{split}")
     (folder / "manifest.tsv").write_text("\n".join(lines) + "\n")
     return folder
+
+
+@dataclass(frozen=True)
+class TwoRanks(Ranks):
+    """The first of two processes, of which the other is not there."""
+
+    count: int = 2
+
+    def wait(self) -> None:
+        pass
 
 
 def write_recipe(folder: Path, **schedule: int) -> Path:
@@ -102,6 +119,38 @@ def test_every_network_can_share_its_norms(group_of_one: None, name: str) -> Non
     waveforms = torch.randn(4, model.clip_samples) * 0.1
     for training in (True, False):
         assert torch.isfinite(model.train(training)(waveforms).logits).all()
+
+
+def test_integers_are_trained_by_one_process(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = tmp_path / "start.safetensors"
+    save_checkpoint(create_model("fscnn", clip_samples=CLIP, channels=(8,) * 8), start)
+    monkeypatch.setattr("train.session.join_ranks", lambda device: TwoRanks())
+    with pytest.raises(UserError, match="without torchrun"):
+        qat.main([*flags(write_recipe(tmp_path), corpus, tmp_path / "out"), "--start", str(start)])
+
+
+def test_a_layer_that_one_rank_dropped_has_a_gradient_of_zero(group_of_one: None, tmp_path: Path) -> None:
+    averaged: list[int] = []
+
+    class Listening(TwoRanks):
+        def average(self, tensors: Iterable[Tensor]) -> None:
+            averaged.append(len(list(tensors)))
+
+    recipe = read_recipe(write_recipe(tmp_path))
+    rows, clips = [], []
+    for seed, label in enumerate(("spoof", "bonafide")):
+        rows.append(Row(f"{seed}.wav", label, "train"))
+        clips.append(np.rint(speech_like(seed, 9_000) * 20_000).astype(np.int16))
+    batches = Batches(rows, clips, recipe.data, Augmentation(recipe.augment, []), 0)
+    training = Run(recipe, {}, batches, lambda model: 0.5, tmp_path, ranks=Listening())
+    model = training._model
+    model.classify.register_parameter("dropped", nn.Parameter(torch.zeros(3)))  # heard by nobody here
+    training._average["classify.dropped"] = torch.zeros(3)
+    training._train_step(0, batches.batch(0, 8))
+    assert averaged[0] == len(list(model.parameters()))
+    assert model.classify.dropped.grad is not None
 
 
 def test_ranks_draw_different_dropout_and_one_draws_as_ever() -> None:

@@ -132,6 +132,14 @@ def test_other_recordings_cannot_resume(finished: Path, corpus: Path, config: Pa
     fewer.write_text("".join(line for line in lines if not line.startswith("train-spoof-0")))
     with pytest.raises(UserError, match="other recordings"):
         fit.main(arguments(config, corpus, finished, "--resume", "--protocol", str(fewer)))
+    # The same recordings, but one belongs to another data set, or dev lacks one.
+    moved = [line.replace("set-0", "set-1") if line.startswith("train-spoof-0") else line for line in lines]
+    fewer.write_text("".join(moved))
+    with pytest.raises(UserError, match="other lists"):
+        fit.main(arguments(config, corpus, finished, "--resume", "--protocol", str(fewer)))
+    fewer.write_text("".join(line for line in lines if not line.startswith("dev-spoof-0")))
+    with pytest.raises(UserError, match=r"other (lists|recordings)"):
+        fit.main(arguments(config, corpus, finished, "--resume", "--protocol", str(fewer)))
 
 
 @pytest.mark.parametrize(("has", "warned"), [({}, True), ({"avx512_bf16": True}, False)])
