@@ -88,16 +88,17 @@ class CachedDetector:
             follows: Whether it begins ``hop`` samples after the last one, in the same audio.
 
         Raises:
-            UserError: The score is not finite.
+            UserError: The audio or the score is not finite.
         """
         waveform = np.ascontiguousarray(window[None])
         last = self._columns if follows else None
         self._columns = self._first(waveform) if last is None else self._moved(last, waveform)
         heard = (waveform,) if self.halves.hears else ()
         score = float(self.classify(self._columns, *heard)[0][0])
-        if not math.isfinite(score):
+        # A pooling may swallow what is no number, so that a finite score says nothing of the audio.
+        if not (math.isfinite(score) and np.isfinite(window).all()):
             self._columns = None
-            raise UserError("the model returned a score that is not finite: so was the audio, or nearly")
+            raise UserError("the audio, or the score of it, is not finite")
         return score
 
     def _first(self, waveform: np.ndarray) -> np.ndarray:

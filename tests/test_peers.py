@@ -15,7 +15,7 @@ import torch
 from antispoof.audio import CLIP_SAMPLES
 from antispoof.errors import UserError
 from antispoof.speechlike import speech_like
-from benchmarks import peer_builds, peers, report
+from benchmarks import peer_builds, peers, result_tables
 from benchmarks.conditions import read_results
 from benchmarks.peer_networks import open_network, save_network
 from benchmarks.peer_runtimes import REPORTING, SHAPE, open_run
@@ -125,7 +125,7 @@ def test_a_whole_run_keeps_what_failed_as_a_row(
     assert rows["plain-export"]["rounds"] == 10
     shown = capsys.readouterr().out
     assert "does not run" in shown
-    text = report.peers(read_results(out, "peers"))
+    text = result_tables.peers(read_results(out, "peers"))
     assert text.count("\n| ") == 5 - 1
     assert str(tmp_path) not in out.read_text()  # results are published
 

@@ -178,7 +178,7 @@ def test_two_ranks_give_the_curve_of_one_with_twice_the_batch(corpus: Path, tmp_
 
 @pytest.mark.slow
 def test_a_run_killed_at_ten_random_points_ends_in_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
-    config = write_recipe(tmp_path, steps=120, validate_every=30, save_every=5)
+    config = write_recipe(tmp_path, steps=600, validate_every=150, save_every=5)
     threads = torch.get_num_threads()
     assert fit.main(flags(config, corpus, tmp_path / "whole")) == 0
     torch.set_num_threads(threads)
