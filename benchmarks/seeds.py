@@ -37,8 +37,8 @@ from antispoof.models import Detector
 from antispoof.pretrained import decisions_of
 from benchmarks.conditions import gather_conditions, refuse_existing, write_results
 from benchmarks.score_memory import remembered_scores
-from benchmarks.training import SPLITS, check_split, eers_of_seeds, labelled_trials
-from train.dataset import Row, fingerprint, read_rows
+from benchmarks.training import SPLITS, eers_of_seeds, labelled_trials
+from train.dataset import Row, check_split, fingerprint, read_rows
 from train.evaluation import Scorer, degrade, load_listener, score_ways
 from train.scoring import CLIPS_AT_ONCE, score_clips
 

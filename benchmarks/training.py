@@ -29,7 +29,7 @@ from antispoof.data import BONAFIDE
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.metrics import equal_error_rate
 from benchmarks.conditions import gather_conditions, refuse_existing, write_results
-from train.dataset import CLASSES, UNLABELLED, Row, decode, read_rows
+from train.dataset import CLASSES, UNLABELLED, Row, check_split, decode, read_rows
 from train.scoring import score_clips
 
 KIND = "training"
@@ -105,16 +105,6 @@ def check_alike(base: Sequence[Trained], other: Sequence[Trained]) -> None:
     seeds = [sorted(one.seed for one in way) for way in (base, other)]
     if seeds[0] != seeds[1] or len(set(seeds[0])) < len(seeds[0]):
         raise UserError(f"both ways need the same seeds, once each, not {seeds[0]} and {seeds[1]}")
-
-
-def check_split(listed: Sequence[Row], split: str) -> None:
-    """Refuses a split in which a class is missing.
-
-    Raises:
-        UserError: One is.
-    """
-    if not {row.label for row in listed if row.split == split} >= set(CLASSES):
-        raise UserError(f"the list has no trials of both classes in the split {split!r}")
 
 
 def labelled_trials(listed: Sequence[Row], split: str) -> tuple[list[Row], np.ndarray, list[np.ndarray]]:

@@ -38,7 +38,7 @@ from antispoof.metrics import error_rates
 from antispoof.models import Detector
 from antispoof.outputs import write_whole
 from antispoof.thresholds import Decisions, fit_decisions
-from train.dataset import CLASSES, Row, decode, read_rows
+from train.dataset import CLASSES, Row, check_split, decode, read_rows
 from train.evaluation import Figure, degrade, figure_of, load_listener, score_ways
 from train.scoring import split_by_class
 
@@ -188,8 +188,7 @@ def _hear(model: Detector, audio: Path, protocol: Path) -> dict[str, Heard]:
     listed = read_rows(protocol, audio)
     heard = {}
     for split in CONDITIONS_OF:
-        if not {row.label for row in listed if row.split == split} >= set(CLASSES):
-            raise UserError(f"{protocol} has no trials of both classes in the split {split}")
+        check_split(listed, split)
     for split, conditions in CONDITIONS_OF.items():
         rows = [row for row in listed if row.split == split and row.label in CLASSES]
         clips = decode(rows, partial(tqdm, desc=f"decoding {split}", unit="clip", disable=None))

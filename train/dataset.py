@@ -230,8 +230,7 @@ class Batches:
         self._clips, self._augment, self._seed = clips, augment, seed
         self.crop_samples, self._pair_share = recipe.crop_samples, recipe.pair_share
         self._unlabelled_share, self._untouched_share = unlabelled_share, untouched_share
-        check_pairs(rows, recipe)
-        self._pairs = _pairs_by_attack(rows)
+        self._pairs = pairs_to_draw(rows, recipe)
         paired = {copy for pairs in self._pairs.values() for _, copy in pairs}
         self._classes = {}
         for number, label in ((0, SPOOF), (1, BONAFIDE), (NO_LABEL, UNLABELLED)):
@@ -279,8 +278,18 @@ class Batches:
         return self._augment(crop.astype(np.float32) / INT16_SCALE, generator)
 
 
-def check_pairs(rows: Sequence[Row], recipe: DataRecipe) -> None:
-    """Refuses recordings that a recipe cannot draw, or would never draw.
+def check_split(rows: Sequence[Row], split: str) -> None:
+    """Refuses a split in which a class is missing.
+
+    Raises:
+        UserError: One is.
+    """
+    if not {row.label for row in rows if row.split == split} >= set(CLASSES):
+        raise UserError(f"the list has no trials of both classes in the split {split!r}")
+
+
+def pairs_to_draw(rows: Sequence[Row], recipe: DataRecipe) -> dict[str, list[tuple[int, int]]]:
+    """Returns (original, spoofed copy) by the way it was made, after a look at what a recipe can draw.
 
     Raises:
         UserError: It wants pairs and there are none, or wants none and there are; or a class has but copies.
@@ -294,6 +303,7 @@ def check_pairs(rows: Sequence[Row], recipe: DataRecipe) -> None:
     alone = {row.label for index, row in enumerate(rows) if index not in paired}
     if recipe.pair_share < 1 and not alone >= set(CLASSES):
         raise UserError("all spoofs are copies, drawn with their originals alone: say data.pair_share: 1")
+    return pairs
 
 
 def _pairs_by_attack(rows: Sequence[Row]) -> dict[str, list[tuple[int, int]]]:

@@ -28,7 +28,7 @@ from antispoof.models import Detector
 from antispoof.outputs import make_folder, write_whole
 from train.augment import Augmentation
 from train.curves import Journal
-from train.dataset import CLASSES, Batches, Row, check_pairs, decode, fingerprint, read_lists, training_rows
+from train.dataset import CLASSES, Batches, Row, decode, fingerprint, pairs_to_draw, read_lists, training_rows
 from train.loop import PRECISIONS, Dressing, Run
 from train.objective import Objective
 from train.ranks import Ranks, join_ranks, leave_ranks
@@ -176,7 +176,7 @@ def gather(
     if len({row.label for row in dev}) < 2:
         raise UserError("the list needs bona fide speech and spoofs in the split dev to validate on")
 
-    check_pairs(speech, recipe.data)
+    pairs_to_draw(speech, recipe.data)  # complains before anything is decoded
     noises, room_clips, dev_clips = (
         decode(part, _watch(name, ranks)) for name, part in (("noise", noise), ("rooms", rooms), ("dev", dev))
     )
