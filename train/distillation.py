@@ -61,7 +61,7 @@ class Distillation(Objective):
 
         def loss(labels: Tensor, clips: Tensor) -> Tensor:
             said = [opinion(clips) for opinion in opinions]
-            return self._loss(model, output, labels, said)
+            return self._loss(model, output, labels, said, heard.labelled)
 
         total = heard.mean_over(loss)
         if self._listener is None:
@@ -70,7 +70,9 @@ class Distillation(Objective):
         wanted = [layer for opinion in opinions if (layer := opinion(heard.clips).layer) is not None]
         return total + self._recipe.layer_weight * sum(layer_distance(found, one) for one in wanted)
 
-    def _loss(self, model: Detector, output: DetectorOutput, labels: Tensor, said: list[Opinion]) -> Tensor:
+    def _loss(
+        self, model: Detector, output: DetectorOutput, labels: Tensor, said: list[Opinion], labelled: float
+    ) -> Tensor:
         recipe = self._recipe
         believed = torch.stack([trusted(opinion, labels, recipe.trust) for opinion in said])
         votes = believed * believed.new_tensor(self._weights)[:, None]
@@ -78,7 +80,8 @@ class Distillation(Objective):
         distance = divergence(output.logits, target, recipe.temperature)
         total = recipe.weight * (distance * any_believed).mean()
         if recipe.weight < 1:
-            total = total + (1 - recipe.weight) * label_loss(model, output, labels, self._labels)
+            from_labels = label_loss(model, output, labels, self._labels, labelled)
+            total = total + (1 - recipe.weight) * from_labels
         for projection, index in zip(self.projections, self._compared, strict=True):
             # At unit variance, so that one weight does for teachers of any scale.
             embedding = said[index].embedding

@@ -28,14 +28,30 @@ def check_loss(model: Detector, recipe: LossRecipe) -> None:
         raise UserError(f"loss.name additive-margin needs a last linear layer; {model.name} has none")
 
 
-def label_loss(model: Detector, output: DetectorOutput, labels: Tensor, recipe: LossRecipe) -> Tensor:
-    """Returns the mean loss of a batch against ``labels (batch,)``, a scalar; crops without one count not."""
+def label_loss(
+    model: Detector, output: DetectorOutput, labels: Tensor, recipe: LossRecipe, of_batch: float = 1.0
+) -> Tensor:
+    """Returns the mean loss of the crops that have labels, a scalar.
+
+    Args:
+        model: The network.
+        output: What it says of the crops.
+        labels: (batch,), `NO_LABEL` of those that have none.
+        recipe: The loss.
+        of_batch: Share that has labels of the batch of which this is a portion. A portion in which more or
+            fewer have any counts for more or less, so that portions average to what the batch would give.
+    """
     labelled = labels != NO_LABEL
-    if not labelled.all():
-        if not labelled.any():
+    here = float(labelled.float().mean())
+    if here < 1:
+        if not here:
             return output.logits.sum() * 0
         output = DetectorOutput(output.logits[labelled], output.embedding[labelled])
         labels = labels[labelled]
+    return here / of_batch * _mean_loss(model, output, labels, recipe)
+
+
+def _mean_loss(model: Detector, output: DetectorOutput, labels: Tensor, recipe: LossRecipe) -> Tensor:
     if recipe.name == "focal":
         return focal(output.logits, labels, recipe.alpha, recipe.gamma)
     if recipe.name == "oc-softmax":

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train.dataset import Batch
+from train.dataset import NO_LABEL, Batch
 
 STREAM = 1  # keeps what is drawn here apart from what the batches draw from the same seed and step
 
@@ -25,6 +25,7 @@ class Heard:
         other_labels: (batch,) of the second one.
         other_clips: (batch,).
         share: Of the first; 1 where nothing is mixed.
+        labelled: Share of the whole batch, of which this may be a portion, that has labels.
     """
 
     waveforms: Tensor
@@ -33,6 +34,7 @@ class Heard:
     other_labels: Tensor
     other_clips: Tensor
     share: float = 1.0
+    labelled: float = 1.0
 
     def mean_over(self, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Returns the loss, a function of labels and clips, against both parts of the sum by their shares."""
@@ -48,7 +50,7 @@ class Heard:
         waveforms, labels, clips, other_labels, other_clips = (
             tensor[index * size : (index + 1) * size] for tensor in tensors
         )
-        return Heard(waveforms, labels, clips, other_labels, other_clips, self.share)
+        return Heard(waveforms, labels, clips, other_labels, other_clips, self.share, self.labelled)
 
 
 def mix(batch: Batch, alpha: float, seed: int, step: int) -> Heard:
@@ -56,7 +58,8 @@ def mix(batch: Batch, alpha: float, seed: int, step: int) -> Heard:
 
     One share for the whole batch, as in the authors' code; shares and order depend on seed and step alone.
     """
-    heard = Heard(batch.waveforms, batch.labels, batch.clips, batch.labels, batch.clips)
+    labelled = float((batch.labels != NO_LABEL).float().mean())
+    heard = Heard(batch.waveforms, batch.labels, batch.clips, batch.labels, batch.clips, labelled=labelled)
     if not alpha:
         return heard
     generator = np.random.default_rng([seed, step, STREAM])

@@ -30,4 +30,6 @@ class FromLabels(Objective):
 
     def forward(self, model: Detector, heard: Heard, output: DetectorOutput) -> Tensor:
         """Returns a scalar."""
-        return heard.mean_over(lambda labels, _clips: label_loss(model, output, labels, self._recipe))
+        return heard.mean_over(
+            lambda labels, _clips: label_loss(model, output, labels, self._recipe, heard.labelled)
+        )

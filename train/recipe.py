@@ -267,8 +267,8 @@ class ScheduleRecipe:
     Attributes:
         steps: Updates of the weights.
         batch: Crops in each, over all portions and ranks.
-        accumulate: Portions that a batch goes through the network in, one after the other. Each counts alike,
-            so that with unlabelled crops, which lie last, labels count less the more portions there are.
+        accumulate: Portions that a batch goes through the network in, one after the other: less memory, and
+            batch norms that see each by itself. Unlabelled crops lie last: they can be portions of their own.
         seed: Of everything drawn.
         ema: How slowly the average, which is what is kept of a run, follows the weights.
         swa_share: Share of the steps, at the end, over which the average is the plain mean of the weights

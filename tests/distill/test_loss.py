@@ -92,6 +92,24 @@ def test_each_term_of_the_loss_counts_by_its_weight() -> None:
     assert loss(labels=(NO_LABEL, NO_LABEL), weight=1.0) == pytest.approx(taught)
 
 
+@pytest.mark.parametrize("unlabelled", [0, 3, 6])
+def test_portions_average_to_the_loss_of_their_batch(unlabelled: int) -> None:
+    torch.manual_seed(0)
+    model = create_model("fscnn", clip_samples=CROP, channels=(8,) * 8)
+    logits, embedding = torch.randn(12, 2), torch.randn(12, 16)
+    batch = heard([n % 2 for n in range(12 - unlabelled)] + [NO_LABEL] * unlabelled)
+    objective = Distillation(DistillRecipe(weight=0.25), LossRecipe(), [Saying([-1.0, 1.0])], 16)
+
+    def loss(portions: int) -> float:
+        ends = zip(logits.chunk(portions), embedding.chunk(portions), strict=True)
+        said = [DetectorOutput(*one) for one in ends]
+        return float(
+            sum(objective(model, batch.part(i, portions), one) for i, one in enumerate(said)) / portions
+        )
+
+    assert [loss(portions) for portions in (2, 4, 12)] == pytest.approx([loss(1)] * 3, rel=1e-5)
+
+
 def test_a_clip_teacher_counts_by_its_weight_where_it_was_asked() -> None:
     torch.manual_seed(0)
     model = create_model("fscnn", clip_samples=CROP, channels=(8,) * 8)
