@@ -226,6 +226,18 @@ def test_the_last_weights_are_averaged_evenly(tmp_path: Path, monkeypatch: pytes
     assert not torch.allclose(kept, seen[-1], atol=1e-4)
 
 
+def test_averaged_weights_have_norms_of_their_own(tmp_path: Path) -> None:
+    schedule = {"steps": 6, "swa_share": 0.5, "ema": 0.9, "accumulate": 2}
+    run = run_of(recipe_of(schedule=schedule), tmp_path)
+    run.train(lambda steps, _: steps)
+    average = run.averaged()
+    weights = {name: value.clone() for name, value in average.state_dict().items()}
+    heard = [run._batches.batch(step, 8).waveforms.chunk(2) for step in range(6)]
+    torch.optim.swa_utils.update_bn((part for parts in heard for part in parts), average)
+    assert change(average.state_dict(), weights) < 1e-5
+    assert change(run._model.state_dict(), weights) > 1e-3  # the weights that went on learning
+
+
 def test_the_average_follows_faster_at_first() -> None:
     recipe = ScheduleRecipe(steps=1_000, ema=0.99)
     assert [kept_share(step, recipe) for step in (0, 10, 999)] == [0.1, 11 / 20, 0.99]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -28,11 +29,12 @@ from train.losses import check_loss
 from train.mixup import Heard, mix
 from train.network import build_model, training_mode, whole_clip_model
 from train.objective import FromLabels, Objective
-from train.optimiser import build_optimiser, kept_share, learning_rate, set_rate
+from train.optimiser import build_optimiser, kept_share, learning_rate, set_rate, swa_start
 from train.ranks import Ranks, share_norms
 from train.recipe import Recipe
 from train.states import newest_state, save_state
 
+NORM_BATCHES = 100  # that the statistics of batch norms are taken of
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -142,6 +144,7 @@ class Run:
             self.step = step + 1
             last = self.step == schedule.steps
             if last or self.step % schedule.validate_every == 0:
+                self._renew_norms()
                 self._look(step)
             if self._ranks.first and (last or self.step % schedule.save_every == 0):
                 save_state(self._folder, self._state())
@@ -149,7 +152,7 @@ class Run:
         self._ranks.wait()
 
     def _fetch(self, steps: range) -> Iterator[Batch]:
-        """Yields the batch of each step; with several ranks, each prepares every so-manieth."""
+        """Yields the batch of each step; with several ranks, each prepares every n-th."""
         size, count = self._recipe.schedule.batch, self._ranks.count
         own = BatchesByStep(self._batches, steps[self._ranks.rank :: count], size)
         ahead = iter(DataLoader(own, batch_size=None, num_workers=self._workers))
@@ -169,10 +172,8 @@ class Run:
         torch.manual_seed((schedule.seed << 32) + ranks.seed(step))  # dropout, whatever was drawn before
         set_rate(self._optimiser, self._rate(step))
         self._optimiser.zero_grad()
-        heard = mix(batch, self._recipe.augment.mixup_alpha, schedule.seed, step)
         loss = torch.zeros((), device=self._device)
-        for index in range(schedule.accumulate):
-            portion = heard.part(index, schedule.accumulate).part(ranks.rank, ranks.count)
+        for portion in self._portions(step, batch):
             loss += self._learn_from(portion) / schedule.accumulate
         parameters = [*self._model.parameters(), *self._objective.parameters()]
         if ranks.count > 1:
@@ -190,6 +191,13 @@ class Run:
         self._scaler.update()
         self._loss_sum, self._loss_steps = self._loss_sum + loss.item(), self._loss_steps + 1
         self._follow(step)
+
+    def _portions(self, step: int, batch: Batch) -> Iterator[Heard]:
+        """Yields what this rank hears of a batch at a time."""
+        schedule, ranks = self._recipe.schedule, self._ranks
+        heard = mix(batch, self._recipe.augment.mixup_alpha, schedule.seed, step)
+        for index in range(schedule.accumulate):
+            yield heard.part(index, schedule.accumulate).part(ranks.rank, ranks.count)
 
     def _learn_from(self, portion: Heard) -> Tensor:
         """Adds the gradients of a portion to those that are there; returns its loss, without gradient."""
@@ -221,6 +229,25 @@ class Run:
                 self._average[name].lerp_(value, 1 - kept)
             else:
                 self._average[name].copy_(value)
+
+    def _renew_norms(self) -> None:
+        """Gives a plain mean of weights the statistics of its own batch norms, those of the last batches.
+
+        A mean of theirs is not that (arXiv 1803.05407, algorithm 1, last line).
+        """
+        schedule = self._recipe.schedule
+        if self.step <= swa_start(schedule) or self._recipe.model.hold_norms:
+            return
+        weights = {name: value.clone() for name, value in self._model.state_dict().items()}
+        self._model.load_state_dict(self._average)
+        torch.manual_seed((schedule.seed << 32) + self._ranks.seed(self.step))
+        steps = range(max(0, self.step - NORM_BATCHES), self.step)
+        batches = zip(steps, self._fetch(steps), strict=True)
+        update_bn(
+            (part.waveforms for step, batch in batches for part in self._portions(step, batch)), self._model
+        )
+        self._average = {name: value.clone() for name, value in self._model.state_dict().items()}
+        self._model.load_state_dict(weights)
 
     def averaged(self) -> Detector:
         """Returns the averaged weights in a model that takes whole clips, in eval mode."""

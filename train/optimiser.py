@@ -65,7 +65,12 @@ def kept_share(step: int, recipe: ScheduleRecipe) -> float:
     At first it follows faster than the recipe says, when the weights are still noise. Towards the end, where
     the recipe says so, it becomes the plain mean of the weights from there on.
     """
-    swa_start = recipe.steps - round(recipe.swa_share * recipe.steps)
-    if step >= swa_start:
-        return (step - swa_start) / (step - swa_start + 1)
+    start = swa_start(recipe)
+    if step >= start:
+        return (step - start) / (step - start + 1)
     return min(recipe.ema, (1 + step) / (10 + step))
+
+
+def swa_start(recipe: ScheduleRecipe) -> int:
+    """Returns the step, counted from 0, from which the average is the plain mean of the weights."""
+    return recipe.steps - round(recipe.swa_share * recipe.steps)

@@ -117,9 +117,12 @@ class SharedBatchNorm(_BatchNorm):
         if self.track_running_stats:
             assert self.running_mean is not None
             assert self.running_var is not None
+            assert self.num_batches_tracked is not None
             with torch.no_grad():
-                self.running_mean.lerp_(mean, self.momentum or 0.0)
-                self.running_var.lerp_(variance * (count / max(count - 1, 1)), self.momentum or 0.0)
+                self.num_batches_tracked += 1
+                share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+                self.running_mean.lerp_(mean, share)
+                self.running_var.lerp_(variance * (count / max(count - 1, 1)), share)
         y = centred * torch.rsqrt(variance + self.eps).view(shape)
         return y * self.weight.view(shape) + self.bias.view(shape)
 
