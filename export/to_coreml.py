@@ -1,12 +1,13 @@
 """Exports a detector to a Core ML package and proves, without a Mac, that it scores like PyTorch.
 
     python export/to_coreml.py                                  # the bundled model, into out/
-    python export/to_coreml.py --precision mixed --float32 log --float32 add --float32 sub     # else float16
+    python export/to_coreml.py --precision mixed                # float16, but for what must be float32
     python export/to_coreml.py --checkpoint my.pth --precision float16                # for any processor
     python export/to_coreml.py --checkpoint my.pth --compute-units neural-engine      # put for that one
     python export/to_coreml.py --checkpoint my.pth --verify-audio clips/ --target iOS18
 
 In float16 alone the check refuses both bundled detectors: some scores of theirs move by more than it allows.
+`fscnn` names its front end as what needs float32, and passes as `mixed`; `aasist-l` has no such part.
 
 Writes NAME.mlpackage, its manifest, and golden clips with their scores: NAME.mlpackage.golden.json and
 .golden.f32. Exit code 1, and nothing written, where the scores of the package are not those of PyTorch.
@@ -30,12 +31,14 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from antispoof.errors import UserError, run
 from antispoof.formats import format_named
 from antispoof.manifest import Manifest
+from antispoof.models import Detector
 from antispoof.pretrained import Weights
 from antispoof.speechlike import speech_like_batch
 from export import coreml_file
@@ -67,8 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--precision",
         choices=coreml_file.PRECISIONS,
-        help="what is computed and stored in (default float32, for the Neural Engine float16); "
-        "mixed: float16 but for --float32",
+        help="what is computed and stored in (default float32; for the Neural Engine mixed where the network "
+        "names a part that needs float32, else float16); mixed: float16 but for that part, or for --float32",
     )
     parser.add_argument(
         "--compute-units",
@@ -81,8 +84,8 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME",
-        help="with --precision mixed: kind or name of operations that stay float32, or a part of the path "
-        "of the source that they come from; may be repeated",
+        help="with --precision mixed, instead of what the network names: kind or name of operations that "
+        "stay float32, or a part of the path of the source that they come from; may be repeated",
     )
     return parser
 
@@ -91,15 +94,9 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command."""
     args = build_parser().parse_args(argv)
     for_engine = args.compute_units == "neural-engine"
-    precision = args.precision or ("float16" if for_engine else "float32")
-    if (precision == "mixed") != bool(args.float32):
-        raise UserError("--precision mixed and --float32 go together")
-    how = {
-        "target": args.target,
-        "precision": precision,
-        "wide": args.float32,
-        "compute_units": args.compute_units,
-    }
+    weights = take_weights(args)
+    precision, wide = precision_of(args, weights.detector)
+    how = {"target": args.target, "precision": precision, "wide": wide, "compute_units": args.compute_units}
     facts: dict[str, str] = {}
 
     def convert(graph: ScoreGraph, manifest: Manifest, path: Path) -> None:
@@ -109,10 +106,9 @@ def main(argv: list[str] | None = None) -> int:
         facts["operations"] = f"{sum(kinds.values())} ({len(kinds)} kinds), {args.target}, {precision}"
         if for_engine:
             facts["not for the engine"] = outside_the_engine(path)
-        if args.float32:
-            facts["in float32"] = f"{converted.wide} operations ({', '.join(args.float32)})"
+        if wide:
+            facts["in float32"] = f"{converted.wide} operations ({', '.join(wide)})"
 
-    weights = take_weights(args)
     row = format_named("coreml")
     target = args.out / f"{args.name or weights.detector.name}{row.suffixes[0]}"
     if not args.force and (existing := [path for path in golden_paths(target) if path.exists()]):
@@ -124,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
         out=args.out,
         name=args.name,
         precision=precision,
-        recipe=recipe(args.compute_units, args.float32),
+        recipe=recipe(args.compute_units, wide),
         audio=args.verify_audio,
         force=args.force,
         trial=partial(coreml_file.run_part, **how) if args.bisect else None,
@@ -134,7 +130,29 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def recipe(compute_units: str, float32: list[str]) -> str:
+def precision_of(args: argparse.Namespace, detector: Detector) -> tuple[str, Sequence[str]]:
+    """Returns what the package computes in, and what of it stays float32 where that is mixed.
+
+    Raises:
+        UserError: Nothing was named that stays float32, or something was and all or nothing does.
+    """
+    default = "float32"
+    if args.compute_units == "neural-engine":
+        default = "mixed" if args.float32 or detector.float32_parts else "float16"
+    precision = args.precision or default
+    if precision != "mixed":
+        if args.float32:
+            raise UserError("--float32 goes with --precision mixed")
+        return precision, ()
+    wide = args.float32 or detector.float32_parts
+    if not wide:
+        raise UserError(
+            f"--precision mixed needs --float32: {detector.name} names no part that needs float32"
+        )
+    return precision, wide
+
+
+def recipe(compute_units: str, float32: Sequence[str]) -> str:
     """Returns what the manifest says of how the network was put."""
     parts = [] if compute_units == "any" else [compute_units]
     parts += [f"float32: {', '.join(float32)}"] if float32 else []

@@ -13,7 +13,7 @@ from antispoof.channel import band_limit
 from antispoof.data import BONAFIDE, NOISE
 from antispoof.metrics import equal_error_rate
 from antispoof.models import Detector
-from antispoof.models.fscnn import FineSpectrum
+from antispoof.models.layers.fine_spectrum import FineSpectrum
 from antispoof.models.layers.power_spectrum import FRAME, HOP, PowerSpectrum, compute_by_library
 from antispoof.pretrained import load_pretrained
 from antispoof.speechlike import speech_like_batch

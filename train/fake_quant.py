@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from antispoof.errors import UserError
 from antispoof.models import Detector
-from antispoof.models.fscnn import ConvNorm, FineSpectrum, SeparableBlock
+from antispoof.models.fscnn import ConvNorm, SeparableBlock
+from antispoof.models.layers.fine_spectrum import FineSpectrum
 from antispoof.models.layers.primitives import SELU_ALPHA, SELU_SCALE
 from antispoof.models.layers.residual import ResidualBlock
 from train.loop import Dressing

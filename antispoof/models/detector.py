@@ -78,6 +78,7 @@ class Detector(nn.Module):
             code into ours, applied with ``re.sub`` in order.
         dead_weights: Patterns of public names whose weights never reach the public code's output.
             They are dropped on loading; anything else unknown is an error.
+        float32_parts: Parts, by the path of their source, that lose what the network hears in half precision.
     """
 
     config: Config
@@ -85,6 +86,7 @@ class Detector(nn.Module):
     any_length: bool = False
     public_names: ClassVar[tuple[tuple[str, str], ...]] = ()
     dead_weights: ClassVar[tuple[str, ...]] = ()
+    float32_parts: ClassVar[tuple[str, ...]] = ()
 
     # Set by `create_model`: what is needed to build the same network again.
     name: str = ""

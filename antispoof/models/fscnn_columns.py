@@ -22,14 +22,11 @@ from torch.nn import functional as F
 
 from antispoof.columns import Geometry
 from antispoof.models.detector import Split
-from antispoof.models.fscnn import (
+from antispoof.models.fscnn import STRIDES, ConvNorm, FineStructureCnn, SeparableBlock
+from antispoof.models.layers.fine_spectrum import (
     FLOOR,
     LEAST_MEAN,
     SILENCE,
-    STRIDES,
-    ConvNorm,
-    FineStructureCnn,
-    SeparableBlock,
     maps_of_log,
     maps_of_power,
     mean_of_clip,

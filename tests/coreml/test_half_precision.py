@@ -19,6 +19,7 @@ from antispoof.pretrained import Weights, load_pretrained
 from antispoof.speechlike import speech_like_batch
 from export import coreml_file, to_coreml
 from export.graph import ScoreGraph
+from export.lint import lint
 from export.pipeline import describe
 from runtimes import load, mil, package_files
 from runtimes.eager import EagerRuntime
@@ -29,6 +30,7 @@ from tests.coreml.packages import PUBLIC, SMALL, copy_of, edit_weight
 
 pytest.importorskip("coremltools")
 
+FRONT_END_TOLERANCE = 0.01  # of scores where only what follows the front end is float16; without, 0.025
 CLIPS = 12  # of the dev split, in the order of their names; two of them are of the kind that is looked into
 
 
@@ -41,10 +43,30 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "aasist-l.mlpackage"
 
 
-@pytest.mark.parametrize("flags", [["--precision", "mixed"], ["--float32", "softmax"]])
-def test_mixed_precision_and_its_list_go_together(flags: list[str], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="go together"):
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--precision", "mixed"], "aasist-l names no part that needs float32"),
+        (["--float32", "softmax"], "--float32 goes with --precision mixed"),
+    ],
+)
+def test_mixed_precision_and_its_list_go_together(flags: list[str], says: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=says):
         to_coreml.main([*SMALL, *flags, "--out", str(tmp_path)])
+
+
+def test_the_front_end_alone_stays_float32_where_the_network_asks_for_it(tmp_path: Path) -> None:
+    assert to_coreml.main(["--compute-units", "neural-engine", "--out", str(tmp_path)]) == 0
+    package = tmp_path / "fscnn.mlpackage"
+    manifest = read_manifest(package)
+    assert (manifest.precision, manifest.recipe) == ("mixed", "neural-engine; float32: layers/fine_spectrum")
+    assert manifest.parity is not None
+    assert manifest.parity.max_difference <= FRONT_END_TOLERANCE
+    report = lint(package, "ane")
+    assert report.partitions == 1  # the engine takes over once, and keeps all that follows
+    left = {report.graph.nodes[index].kind for index in report.placement.refused}
+    assert "log" in left
+    assert "linear" not in left
 
 
 def test_mixed_precision_keeps_what_it_is_told_to_keep(half: Path) -> None:
