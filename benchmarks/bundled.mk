@@ -54,6 +54,9 @@ $(OWN_AASIST_L)-qat.onnx: $(BUNDLED)/aasist-l-qat.safetensors
 $(OUT)/fscnn.tflite: $(BUNDLED)/fscnn.safetensors
 	$(PYTHON) export/to_tflite.py --model fscnn --out $(OUT) --force
 
+$(OUT)/fscnn.mixed.mlpackage: $(BUNDLED)/fscnn.safetensors
+	$(PYTHON) export/to_coreml.py --model fscnn --precision mixed --name fscnn.mixed --out $(OUT) --force
+
 $(OUT)/fscnn.cached.json: $(BUNDLED)/fscnn.safetensors
 	$(PYTHON) export/to_onnx_cached.py --model fscnn --out $(OUT) --force
 
@@ -98,7 +101,7 @@ $(RESULTS)/processors-fscnn.json: $(OUT)/fscnn.onnx \
 	$(PYTHON) benchmarks/processors.py $^ $(results) $(failing)
 
 $(RESULTS)/parity-fscnn.json: $(OUT)/fscnn.onnx $(QAT) $(call onnx,w8a8-rr w8 f16-mixed) \
-		$(OUT)/fscnn.tflite $(call tflite,w8 w8d8)
+		$(OUT)/fscnn.tflite $(call tflite,w8 w8d8) $(OUT)/fscnn.mixed.mlpackage
 	$(PYTHON) benchmarks/parity.py $^ --other-weights $(TRIALS) --cache $(OUT)/scores $(results) $(failing)
 
 $(RESULTS)/parity-aasist-l.json: $(OWN_AASIST_L).onnx $(OWN_AASIST_L)-qat.w8a8-rr.onnx $(OWN_AASIST_L).w8a8-rr.onnx

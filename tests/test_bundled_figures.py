@@ -12,7 +12,12 @@ from benchmarks.report import RESULTS
 from tests.commands import commands_of, parsed, run_make
 
 RULES = "benchmarks/bundled.mk"
-ENDINGS = {"to_onnx": ".onnx", "to_tflite": ".tflite", "to_onnx_cached": ".cached.json"}
+ENDINGS = {
+    "to_onnx": ".onnx",
+    "to_tflite": ".tflite",
+    "to_coreml": ".mlpackage",
+    "to_onnx_cached": ".cached.json",
+}
 OF_TRAININGS = {"distillation-fscnn.json"}  # not of the bundled weights
 
 
