@@ -34,7 +34,7 @@ static int32_t side_of(const spoof_judge *judge, const spoof_rules *rules) {
 
 int32_t spoof_judge_update(spoof_judge *judge, const spoof_rules *rules, double score, int64_t end) {
     double llr = rules->scale * score + rules->offset;
-    if (!is_moderate(llr) || (judge->scores && end <= judge->end)) return 0;
+    if (!is_moderate(llr) || end < 0 || (judge->scores && end <= judge->end)) return 0;
     double weight = share(judge, rules, end);
     judge->smoothed = weight >= 1 ? llr : judge->smoothed + weight * (llr - judge->smoothed);
     judge->llr = llr;

@@ -172,8 +172,8 @@ typedef struct {
 
 /* Starts undecided. Returns 1, or 0 if the rules are not legal (not finite, scale <= 0, exit < enter...). */
 SPOOF_API int32_t spoof_judge_init(spoof_judge *judge, const spoof_rules *rules);
-/* Takes the score of the window that ended at `end`. Returns 1, or 0 (and changes nothing) if the score is not
- * finite or the window no later than the last. */
+/* Takes the score of the window that ended at `end`. Returns 1, or 0 (and changes nothing) if the LLR is not finite
+ * or beyond a million, or the window ended before time began or no later than the last. */
 SPOOF_API int32_t spoof_judge_update(spoof_judge *judge, const spoof_rules *rules, double score, int64_t end);
 
 #ifdef __cplusplus

@@ -84,7 +84,9 @@ def test_illegal_rules_are_refused(rules: Rules) -> None:
 
 def test_scores_that_cannot_be_judged_are_refused() -> None:
     judge = Judge(Rules())
+    with pytest.raises(ValueError, match="cannot be judged"):
+        judge.hear(1.0, -(2**63))  # the difference to the next one would not fit
     judge.hear(1.0, 100)
-    for score, end in ((math.nan, 200), (math.inf, 200), (1.0, 100), (1.0, 50)):
+    for score, end in ((math.nan, 200), (math.inf, 200), (2e6, 200), (1.0, 100), (1.0, 50)):
         with pytest.raises(ValueError, match="cannot be judged"):
             judge.hear(score, end)
