@@ -1,6 +1,5 @@
 package io.antispoof.core;
 
-import java.io.ByteArrayOutputStream;
 import java.io.FileNotFoundException;
 import java.io.IOException;
 import java.io.InputStream;
@@ -155,7 +154,7 @@ public final class DetectorFolder {
     }
 
     private byte[] readExactly(String name, long bytes, String sha256, String source) throws Refusal {
-        byte[] content = read(name, bytes);
+        byte[] content = read(name, (int) bytes); // Manifest and Golden bound it
         if (content.length != bytes) {
             throw changed(name, source);
         }
@@ -185,22 +184,28 @@ public final class DetectorFolder {
         }
     }
 
-    /** Returns a file's content; one that is larger than {@code most} is refused without being read. */
-    private byte[] read(String name, long most) throws Refusal {
+    /**
+     * Returns a file's content; one that is larger than {@code most} is refused without being read.
+     *
+     * <p>Into one array made at once: one that grows takes three times as much of the little that phones give.
+     */
+    private byte[] read(String name, int most) throws Refusal {
         try (InputStream in = files.open(name)) {
-            ByteArrayOutputStream content = new ByteArrayOutputStream();
-            byte[] buffer = new byte[1 << 16];
-            for (int count = in.read(buffer); count >= 0; count = in.read(buffer)) {
-                content.write(buffer, 0, count);
-                if (content.size() > most) {
-                    throw new Refusal(name + " is longer than it may be; embed the detector again");
-                }
+            byte[] content = new byte[most];
+            int length = 0;
+            for (int count = 0; count >= 0 && length < most; length += Math.max(count, 0)) {
+                count = in.read(content, length, most - length);
             }
-            return content.toByteArray();
+            if (in.read() >= 0) {
+                throw new Refusal(name + " is longer than it may be; embed the detector again");
+            }
+            return length == most ? content : Arrays.copyOf(content, length);
         } catch (FileNotFoundException e) {
             throw new Refusal(name + " is missing; run 'antispoof embed android MODEL'");
         } catch (IOException e) {
             throw new Refusal(name + " cannot be read; install the app again");
+        } catch (OutOfMemoryError e) {
+            throw new Refusal(name + " does not fit into the memory that this phone gives an app; embed a smaller one");
         }
     }
 }

@@ -4,6 +4,7 @@ import static org.junit.Assert.assertEquals;
 import static org.junit.Assert.assertFalse;
 import static org.junit.Assert.assertTrue;
 
+import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -13,6 +14,8 @@ import org.junit.Test;
 
 /** What is not exactly as it was signed is refused in a sentence, and nothing behind it is opened. */
 public class DetectorFolderTest {
+    private static final String ZEROS_SHA256 = "51caf7b38565c412ec8e8f757ef1d80f3469a778b903c42532bc5e525a42f216";
+
     private final RememberedModels accepted = new RememberedModels();
     private SignedDetector folder;
 
@@ -189,6 +192,43 @@ public class DetectorFolderTest {
         Arrays.fill(spaces, ' ');
         folder.sign(folder.manifest() + new String(spaces));
         assertTrue(refusal().contains("longer than it may be"));
+    }
+
+    /** The heap of these tests is one of 256 MB, as many phones give an app (scripts/test-host.sh). */
+    @Test
+    public void aModelMayFillHalfOfTheHeapAndOneThatDoesNotFitIsRefused() throws Exception {
+        int size = 130_000_000;
+        String described = "\"bytes\": " + size + ", \"sha256\": \"" + ZEROS_SHA256;
+        folder.sign(folder.manifest().replaceAll("\"bytes\": 15, \"sha256\": \"[0-9a-f]+", described));
+        DetectorFiles files = name -> name.equals(SignedDetector.MODEL) ? new Zeros(size) : folder.open(name);
+        assertEquals(size, new DetectorFolder(files, accepted).load().bytes());
+
+        folder.sign(folder.manifest().replace("\"bytes\": " + size, "\"bytes\": 500000000"));
+        assertTrue(refusal().startsWith("m.onnx does not fit into the memory"));
+    }
+
+    /** A file of zeros that takes no memory. */
+    private static final class Zeros extends InputStream {
+        private int left;
+
+        Zeros(int length) {
+            left = length;
+        }
+
+        @Override
+        public int read() {
+            return left-- > 0 ? 0 : -1;
+        }
+
+        @Override
+        public int read(byte[] into, int from, int most) {
+            if (left <= 0) {
+                return -1;
+            }
+            int count = Math.min(most, left);
+            left -= count;
+            return count;
+        }
     }
 
     @Test
