@@ -6,6 +6,7 @@ import io.antispoof.core.DetectorFolder;
 import io.antispoof.core.OnnxScorer;
 import io.antispoof.core.Refusal;
 import io.antispoof.core.Scorer;
+import io.antispoof.core.ScorerException;
 
 /** The detector of this app, verified, open and reproducing its golden scores. */
 final class OpenedDetector {
@@ -15,7 +16,7 @@ final class OpenedDetector {
     final Scorer scorer;
     final String runtime;
 
-    /** By how much the golden scores were off; NaN where an earlier start reproduced them. */
+    /** By how much the golden scores were off. */
     final double goldenDifference;
 
     private OpenedDetector(Detector detector, Scorer scorer, double goldenDifference) {
@@ -30,19 +31,15 @@ final class OpenedDetector {
         return new DetectorFolder(new AssetFiles(context.getAssets()), new KeptModels(context)).load();
     }
 
-    /** Takes a second when the detector is new; not for the main thread. */
+    /** Takes as long as a few windows do; not for the main thread. */
     static OpenedDetector open(Context context) throws Refusal {
         Detector detector = verify(context);
         Scorer scorer = detector.open(THREADS);
-        double difference = Double.NaN;
-        if (detector.goldenDue) {
-            try {
-                difference = detector.accept(scorer);
-            } catch (Refusal off) {
-                scorer.close();
-                throw off;
-            }
+        try {
+            return new OpenedDetector(detector, scorer, detector.accept(scorer));
+        } catch (Refusal | ScorerException off) {
+            scorer.close();
+            throw off;
         }
-        return new OpenedDetector(detector, scorer, difference);
     }
 }

@@ -136,15 +136,12 @@ final class ScreenViews {
 
     private String describe(OpenedDetector opened) {
         Manifest manifest = opened.detector.manifest;
-        double difference = opened.goldenDifference;
-        boolean before = Double.isNaN(difference);
-        String golden = before ? text(R.string.golden_before) : text(R.string.golden_within, difference);
         return text(
                 R.string.model,
                 opened.detector.file(),
                 manifest.modelVersion,
                 manifest.precision,
-                golden,
+                text(R.string.golden_within, opened.goldenDifference),
                 opened.runtime);
     }
 

@@ -5,9 +5,6 @@ public final class Detector {
     public final Manifest manifest;
     public final Golden golden;
 
-    /** Whether this file's golden scores were never reproduced by this installation. */
-    public final boolean goldenDue;
-
     final byte[] model;
     private final AcceptedModels accepted;
 
@@ -16,8 +13,6 @@ public final class Detector {
         this.model = model;
         this.golden = golden;
         this.accepted = accepted;
-        boolean sameFile = manifest.fileSha256.equals(accepted.sha256(manifest.model));
-        goldenDue = !sameFile || accepted.version(manifest.model) != manifest.modelVersion;
     }
 
     /** Name of the model file. */
@@ -47,11 +42,13 @@ public final class Detector {
     /**
      * Reproduces the golden scores and returns the largest difference; from then on older versions are refused.
      *
+     * <p>For every start, not only of a new file: an update of the app or of the phone may change what runs it.
+     *
      * @throws Refusal a score is off
      */
     public double accept(Scorer scorer) throws Refusal {
         double difference = golden.check(scorer);
-        accepted.accept(manifest.model, manifest.modelVersion, manifest.fileSha256);
+        accepted.accept(manifest.model, manifest.modelVersion);
         return difference;
     }
 }
