@@ -12,7 +12,7 @@ shift
 demo=$(cd "$(dirname "$0")/.." && pwd)
 java_home=${JAVA_HOME:-$(dirname "$(dirname "$(readlink -f "$(command -v javac)")")")}
 junit=${JUNIT_CLASSPATH:-/usr/share/java/junit4.jar:/usr/share/java/hamcrest-core.jar}
-tests=(GoldenVectorsTest CaptureTest OverrunWatchTest JsonTest Ed25519Test DetectorFolderTest TimingTest)
+tests=(GoldenVectorsTest CaptureTest OverrunWatchTest LiveDetectorTest JsonTest Ed25519Test DetectorFolderTest TimingTest)
 options=(-Xmx256m -Xcheck:jni -Djava.library.path="$build" -Dantispoof.golden="$demo/../tests/golden")
 
 mkdir -p "$build/classes" "$build/test-classes"

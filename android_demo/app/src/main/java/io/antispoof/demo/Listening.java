@@ -84,8 +84,8 @@ final class Listening implements Capture.Listener, LiveDetector.Listener {
     }
 
     @Override
-    public void heard(short[] pcm, int frames) {
-        live.hear(pcm, frames);
+    public void heard(short[] pcm, int frames, long waiting) {
+        live.hear(pcm, frames, waiting);
     }
 
     @Override

@@ -9,8 +9,8 @@ package io.antispoof.core;
 public final class Capture implements Runnable {
     /** What is told of a recording, on the thread that runs it. */
     public interface Listener {
-        /** The first {@code frames} samples of {@code pcm}, which is used again afterwards. */
-        void heard(short[] pcm, int frames);
+        /** The first {@code frames} samples of {@code pcm}, which is used again; so many more wait already. */
+        void heard(short[] pcm, int frames, long waiting);
 
         /** So many frames were lost behind those heard. */
         void lost(long frames);
@@ -122,14 +122,14 @@ public final class Capture implements Runnable {
             }
             empty = 0;
             long lost = watch.afterRead(frames, clock.nanos());
-            tell(frames, lost);
+            tell(frames, watch.waiting(), lost);
         }
         finish(End.STOPPED, "");
     }
 
-    private void tell(int frames, long lost) {
+    private void tell(int frames, long waiting, long lost) {
         noteZeros(frames);
-        listener.heard(pcm, frames);
+        listener.heard(pcm, frames, waiting);
         if (lost > 0) {
             listener.lost(lost);
         }

@@ -46,6 +46,11 @@ final class OverrunWatch {
         return gapAfter(frames);
     }
 
+    /** Returns how many frames the device holds that nobody read, as far as the clock can tell. */
+    long waiting() {
+        return Math.round(behind);
+    }
+
     private long gapAfter(int frames) {
         if (lost == 0) {
             return 0;

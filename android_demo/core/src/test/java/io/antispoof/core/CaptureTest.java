@@ -93,7 +93,7 @@ public class CaptureTest {
         RuntimeException thrown;
 
         @Override
-        public void heard(short[] pcm, int frames) {
+        public void heard(short[] pcm, int frames, long waiting) {
             heard += frames;
             if (thrown != null) {
                 throw thrown;

@@ -116,7 +116,7 @@ public class DetectorTest {
                 LiveDetector live = new LiveDetector(scorer, detector.manifest, rate, Clock.SYSTEM, listener)) {
             for (int from = 0; from < pcm.length; from += CHUNK) {
                 short[] piece = Arrays.copyOfRange(pcm, from, Math.min(pcm.length, from + CHUNK));
-                live.hear(piece, piece.length);
+                live.hear(piece, piece.length, 0);
             }
             live.finish();
         }

@@ -33,10 +33,12 @@ public class OverrunWatchTest {
     public void aStallThatTheBufferCoversIsNoLoss() {
         read(0.1, CHUNK);
         assertEquals(0, read(1.9, CHUNK));
+        assertEquals(1.8 * RATE, watch.waiting(), 0.03 * RATE);
         for (int i = 0; i < 18; i++) {
             assertEquals(0, read(0.001, CHUNK));
         }
         assertEquals(0, read(0.1, CHUNK));
+        assertEquals(0, watch.waiting(), 0.03 * RATE);
     }
 
     @Test
