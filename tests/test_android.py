@@ -175,6 +175,15 @@ def test_the_app_may_hear_and_nothing_else() -> None:
     assert manifest().find("application").get(f"{ANDROID}allowBackup") == "false"
 
 
+def test_other_apps_can_start_the_screen_and_not_the_benchmark() -> None:
+    exported = {
+        tag.get(f"{ANDROID}name"): tag.get(f"{ANDROID}permission")
+        for tag in manifest().iter()
+        if tag.get(f"{ANDROID}exported") == "true"
+    }
+    assert exported == {".MainActivity": None, ".BenchmarkActivity": "android.permission.DUMP"}
+
+
 @pytest.mark.skipif(not (REPOSITORY / ".git").exists(), reason="not a git checkout")
 def test_no_binary_and_no_detector_is_kept() -> None:
     kept = run("git", "-C", REPOSITORY, "ls-files", "-co", "--exclude-standard", "android_demo").split()
