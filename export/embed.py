@@ -32,8 +32,9 @@ from runtimes.golden import check_golden, golden_paths, make_golden
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEVELOPMENT_KEY = Path("out") / "development-key.pem"
-# What an app on the system can run, and where the demo of this repository looks for it.
+# What an app on the system can run, what the code of its demo does, and where the demo looks for it.
 FORMATS = {"android": ("onnx", "tflite"), "ios": ("coreml", "onnx", "tflite"), "web": ("onnx", "tflite")}
+DEMO_FORMATS = {"android": ("onnx",), "ios": ("coreml",), "web": ("onnx", "tflite")}
 PLACES = {
     "android": "android_demo/app/assets/detector",
     "ios": "ios_demo/App/detector",
@@ -41,11 +42,12 @@ PLACES = {
 }
 ADVICE = {
     "android": """\
-To your own app (Gradle):
-  src/main/assets/detector                                              this folder
-  implementation("com.microsoft.onnxruntime:onnxruntime-android:1.24.3")   to run .onnx
-  androidResources {{ noCompress += listOf("onnx", "tflite", "f32") }}      so that they can be mapped
-  from android_demo: core (verifies the folder, decides) and native (the streaming core); RECORD_AUDIO""",
+To your own app (Gradle), as android_demo/README.md has it in full:
+  src/main/assets/detector            this folder
+  android_demo/core                   verifies the folder, listens, decides
+  android_demo/native                 the streaming core and .onnx; brings ONNX Runtime, so have no other
+  androidResources {{ noCompress += "onnx" }}
+  RECORD_AUDIO in AndroidManifest.xml""",
     "ios": """\
 To your own app (Swift package and Xcode):
   .package(path: "ios_demo")           products SpoofCore, SpoofCoreML, SpoofAudio, SpoofSignature
@@ -92,6 +94,10 @@ def check_artifacts(system: str, artifacts: list[Path]) -> None:
         check_name(path.name)
     if len({path.name for path in artifacts}) < len(artifacts):
         raise UserError("two files have the same name; rename one")
+    runs = DEMO_FORMATS[system]
+    if not any(format_of(path).name in runs for path in artifacts):
+        wanted = " or ".join(runs)
+        print(f"none of these files is {wanted}: {system}_demo refuses the folder", file=sys.stderr)
 
 
 def place_of(system: str, into: Path | None, force: bool) -> Path:

@@ -229,6 +229,13 @@ def test_the_demos_folder_is_the_default_and_one_owns_gets_advice(
     assert "{folder}" not in shown
 
 
+def test_a_folder_that_the_demo_refuses_is_no_surprise(model: Path, capsys: Capture) -> None:
+    assert embed.main(["android", str(model), "--into", "android"]) == EXIT_DONE
+    assert "refuses" not in capsys.readouterr().err
+    assert embed.main(["ios", str(model), "--into", "ios"]) == EXIT_DONE
+    assert "none of these files is coreml: ios_demo refuses the folder" in capsys.readouterr().err
+
+
 def test_users_mistakes_leave_nothing_behind(model: Path, tmp_path: Path, loudness_model: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
