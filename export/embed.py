@@ -106,7 +106,7 @@ def place_of(system: str, into: Path | None, force: bool) -> Path:
     Raises:
         UserError: It exists and is not to be replaced, is something else, or there is no demo here.
     """
-    place = into or REPOSITORY / PLACES[system]
+    place = (into or REPOSITORY / PLACES[system]).resolve()  # a link stays, and what it leads to is replaced
     if into is None and not (REPOSITORY / PLACES[system].partition("/")[0]).is_dir():
         raise UserError(f"there is no {system} demo beside this; --into names a folder")
     if not place.exists():

@@ -69,7 +69,7 @@ def sign(model_file: Path, key: Any, version: int | None = None) -> Manifest:
     """Signs a model file, and the golden scores beside it where there are any; returns its manifest.
 
     Args:
-        model_file: An exported file, its manifest beside it; the manifest is written anew.
+        model_file: An exported file, its manifest beside it, which is written anew with its present name.
         key: Of `read_key`.
         version: Of the model; by default one more than that of the last signature, 1 for the first.
 
@@ -78,8 +78,10 @@ def sign(model_file: Path, key: Any, version: int | None = None) -> Manifest:
     """
     manifest = read_manifest(model_file)
     check_file(manifest, model_file)
+    assert manifest.file is not None
     manifest = replace(
         manifest,
+        file=replace(manifest.file, name=model_file.name),
         model_version=_next_version(model_file, manifest, version),
         golden_sha256=_golden(model_file),
     )

@@ -24,7 +24,8 @@ LIST = "detector.json"
 KEY = "trusted-key.pub"
 SCHEMA = 1
 MAX_LIST_BYTES = 4096
-MAX_SAMPLES = 960_000  # SPOOF_MAX_WINDOW: the longest clip that the streaming core takes
+# SPOOF_FRAME and SPOOF_MAX_WINDOW: the clips that the streaming core gives.
+MIN_SAMPLES, MAX_SAMPLES = 160, 960_000
 # Plain names, of characters that mean themselves in every file system, URL and JSON.
 PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,126}", re.ASCII)
 
@@ -109,10 +110,13 @@ def check_folder(
 
 def _check(path: Path, key: Path, accepted: Callable[[str], int]) -> Embedded:
     manifest = read_manifest(path, key)
-    if manifest.input.samples > MAX_SAMPLES:
-        raise UserError(
-            f"{path}: takes {manifest.input.samples} samples; the core gives {MAX_SAMPLES} at most"
-        )
+    samples, batch = manifest.input.samples, manifest.input.batch
+    if not MIN_SAMPLES <= samples <= MAX_SAMPLES:
+        raise UserError(f"{path}: takes {samples} samples; the core gives {MIN_SAMPLES} to {MAX_SAMPLES}")
+    if batch not in (None, 1):
+        raise UserError(f"{path}: takes {batch} clips at once, and apps have one; export it for 1")
+    if manifest.file is not None and manifest.file.name != path.name:
+        raise UserError(f"{path}: its manifest was signed for {manifest.file.name}; embed it again")
     if not path.exists():
         raise UserError(f"{path} is missing; embed the detector again")
     check_file(manifest, path)

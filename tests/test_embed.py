@@ -194,12 +194,32 @@ def test_a_manifest_without_golden_scores_is_refused(copied: Path, whole: Path) 
         check_folder(copied)
 
 
-def test_a_clip_longer_than_the_core_gives_is_refused(copied: Path, whole: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('"samples": 16000', '"samples": 960001'), "the core gives 160 to 960000"),
+        (('"samples": 16000', '"samples": 159'), "the core gives 160 to 960000"),
+        (('"batch": 1', '"batch": 4'), "takes 4 clips at once"),
+    ],
+)
+def test_what_apps_refuse_is_refused_here(
+    change: tuple[str, str], message: str, copied: Path, whole: Path
+) -> None:
     sidecar = manifest_path(copied / NAME)
-    sidecar.write_text(sidecar.read_text().replace('"samples": 16000', '"samples": 960001'))
+    assert change[0] in sidecar.read_text()
+    sidecar.write_text(sidecar.read_text().replace(*change))
     signing.sign(copied / NAME, signing.read_key(whole.parent / "key.pem"))
-    with pytest.raises(UserError, match="960000 at most"):
+    with pytest.raises(UserError, match=message):
         check_folder(copied)
+
+
+def test_a_renamed_file_is_embedded_under_its_name(model: Path, tmp_path: Path) -> None:
+    renamed = model.rename(tmp_path / "mine.onnx")
+    manifest_path(model).rename(manifest_path(renamed))
+    put(renamed, tmp_path / "detector")
+    (found,) = check_folder(tmp_path / "detector")
+    assert found.manifest.file is not None
+    assert found.manifest.file.name == "mine.onnx"  # which apps compare
 
 
 def test_the_key_for_development_is_made_once(model: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -227,6 +247,14 @@ def test_the_demos_folder_is_the_default_and_one_owns_gets_advice(
     assert "To your own" in shown
     assert "{{" not in shown
     assert "{folder}" not in shown
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(model: Path, tmp_path: Path) -> None:
+    put(model, tmp_path / "detector")
+    (tmp_path / "link").symlink_to("detector")
+    put(model, tmp_path / "link", "--force")
+    assert (tmp_path / "link").is_symlink()
+    assert check_folder(tmp_path / "detector")[0].manifest.model_version == 2
 
 
 def test_a_folder_that_the_demo_refuses_is_no_surprise(model: Path, capsys: Capture) -> None:
