@@ -34,6 +34,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 DEVELOPMENT_KEY = Path("out") / "development-key.pem"
 # What an app on the system can run, what the code of its demo does, and where the demo looks for it.
 FORMATS = {"android": ("onnx", "tflite"), "ios": ("coreml", "onnx", "tflite"), "web": ("onnx", "tflite")}
+MOST_BYTES = {"android": 1 << 29}  # as its Manifest.java: the file is held in memory
 DEMO_FORMATS = {"android": ("onnx",), "ios": ("coreml",), "web": ("onnx", "tflite")}
 PLACES = {
     "android": "android_demo/app/assets/detector",
@@ -84,7 +85,7 @@ def check_artifacts(system: str, artifacts: list[Path]) -> None:
     """Refuses, before anything is made, what the system cannot run.
 
     Raises:
-        UserError: A file is missing, of a format for elsewhere, named twice or named badly.
+        UserError: A file is missing, of a format for elsewhere, too large, named twice or named badly.
     """
     for path in artifacts:
         if not path.exists():
@@ -92,6 +93,9 @@ def check_artifacts(system: str, artifacts: list[Path]) -> None:
         if (name := format_of(path).name) not in FORMATS[system]:
             raise UserError(f"{path}: {name} files do not run on {system}; {', '.join(FORMATS[system])} do")
         check_name(path.name)
+        most = MOST_BYTES.get(system)
+        if most and path.stat().st_size > most:
+            raise UserError(f"{path}: larger than the {most >> 20} MiB that {system}_demo takes; quantize it")
     if len({path.name for path in artifacts}) < len(artifacts):
         raise UserError("two files have the same name; rename one")
     runs = DEMO_FORMATS[system]

@@ -270,6 +270,8 @@ def test_users_mistakes_leave_nothing_behind(model: Path, tmp_path: Path, loudne
     (other / "mine").write_text("mine")
     (tmp_path / "m.mlpackage").mkdir()
     shutil.copyfile(model, tmp_path / "bad name.onnx")
+    with (tmp_path / "large.onnx").open("wb") as large:
+        large.truncate((1 << 29) + 1)
     unmatched = tmp_path / "unmatched.onnx"
     unmatched.write_bytes(model.read_bytes() + b"x")
     shutil.copyfile(manifest_path(model), manifest_path(unmatched))
@@ -277,6 +279,7 @@ def test_users_mistakes_leave_nothing_behind(model: Path, tmp_path: Path, loudne
         (["web", "none.onnx"], "no such model file"),
         (["web", "m.mlpackage"], "do not run on web"),
         (["web", "bad name.onnx"], "no plain file name"),
+        (["android", "large.onnx"], "larger than the 512 MiB"),
         (["web", model, loudness_model], "same name"),
         (["web", model, "--into", other], "no folder of embed.py"),
         (["web", model, "--into", other, "--force"], "no folder of embed.py"),
