@@ -175,6 +175,14 @@ def test_the_app_may_hear_and_nothing_else() -> None:
     assert manifest().find("application").get(f"{ANDROID}allowBackup") == "false"
 
 
+def test_turning_the_phone_does_not_end_a_recording() -> None:
+    (screen,) = (tag for tag in manifest().iter("activity") if tag.get(f"{ANDROID}name") == ".MainActivity")
+    kept = set(screen.get(f"{ANDROID}configChanges").split("|"))
+    assert kept >= {"orientation", "screenSize", "smallestScreenSize", "screenLayout"}
+    layouts = {path.parent.name for path in (DEMO / "app" / "src" / "main" / "res").glob("layout*/*.xml")}
+    assert layouts == {"layout"}, "another layout for a turned phone would not be used"
+
+
 def test_other_apps_can_start_the_screen_and_not_the_benchmark() -> None:
     exported = {
         tag.get(f"{ANDROID}name"): tag.get(f"{ANDROID}permission")

@@ -20,8 +20,9 @@ import io.antispoof.core.ScorerException;
 /**
  * The one screen: listens while it is in front, and shows what the detector makes of it.
  *
- * <p>The microphone is held between onResume and onPause alone. The opened detector and what is shown live on
- * while the screen turns.
+ * <p>The microphone is held between onResume and onPause alone. A turned or resized screen is laid out anew by the
+ * same activity, which listens on; through other changes, such as of the language, the opened detector lives on,
+ * and a recording begins anew.
  */
 @SuppressWarnings("deprecation") // onRetainNonConfigurationInstance: its successor is a library
 public final class MainActivity extends Activity implements Listening.Listener, View.OnClickListener {
@@ -29,7 +30,7 @@ public final class MainActivity extends Activity implements Listening.Listener, 
     private static final String WANTED = "wanted";
     private static final String ASKING = "asking";
 
-    /** What outlives a turn of the screen. */
+    /** What outlives the activity where a change of the phone's configuration makes a new one. */
     private static final class Kept {
         final Screen screen = new Screen();
         OpenedDetector opened;
@@ -41,7 +42,7 @@ public final class MainActivity extends Activity implements Listening.Listener, 
     private ScreenViews views;
     private Listening listening;
     private boolean wanted; // the user pressed "listen" and did not press "stop"
-    private boolean asking; // the question for the permission is open; it outlives a turn of the screen
+    private boolean asking; // the question for the permission is open; it outlives such a change
     private boolean inFront;
 
     @Override

@@ -4,7 +4,7 @@ import io.antispoof.core.Reading;
 import java.util.ArrayDeque;
 import java.util.Deque;
 
-/** What there is to show; changed and read on the main thread alone, and kept while the screen turns. */
+/** What there is to show; changed and read on the main thread alone, and kept as long as the detector is open. */
 final class Screen {
     /** What the app is doing. */
     enum Phase {
