@@ -74,6 +74,9 @@ public final class LiveDetector implements Closeable, SpeechStream.Listener {
         long before = clock.nanos();
         float score = scorer.score(window);
         double milliseconds = (clock.nanos() - before) * 1e-6;
+        if (Float.isNaN(score) || Float.isInfinite(score)) {
+            throw new ScorerException("the model gave a score that is no number; do not trust it with this file");
+        }
         Verdict verdict = judge == null ? null : judge.hear(score, event.end);
         listener.scored(new Reading((double) event.end / StreamConfig.RATE, score, verdict, milliseconds));
     }

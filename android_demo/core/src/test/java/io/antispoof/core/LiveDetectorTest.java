@@ -64,16 +64,21 @@ public class LiveDetectorTest {
         final Phone phone = new Phone();
         double latest;
         int gaps;
+        String end;
         private final LiveDetector live;
 
         Told(double secondsPerWindow) throws Exception {
-            String manifest = new SignedDetector().manifest().replace("\"samples\": 20", "\"samples\": 64600");
+            this(secondsPerWindow, 0, new SignedDetector().manifest());
+        }
+
+        Told(double secondsPerWindow, float score, String toy) throws Exception {
+            String manifest = toy.replace("\"samples\": 20", "\"samples\": 64600");
             Scorer scorer =
                     new Scorer() {
                         @Override
                         public float score(float[] window) {
                             phone.now += secondsPerWindow;
-                            return 0;
+                            return score;
                         }
 
                         @Override
@@ -99,7 +104,9 @@ public class LiveDetectorTest {
         public void muted(boolean muted) {}
 
         @Override
-        public void ended(Capture.End end, String why) {}
+        public void ended(Capture.End how, String why) {
+            end = how + ": " + why;
+        }
 
         @Override
         public void level(double decibels) {}
@@ -131,6 +138,19 @@ public class LiveDetectorTest {
             assertTrue("late by " + told.latest, told.latest < 2 * secondsPerWindow + 1);
             double possible = Phone.SECONDS / secondsPerWindow;
             assertTrue(told.readings.size() + " scored", told.readings.size() > 0.6 * possible);
+        }
+    }
+
+    @Test
+    public void aScoreThatIsNoNumberIsToldAsAFailureWhetherItIsJudgedOrNot() throws Exception {
+        String judged = new SignedDetector().manifest();
+        String shown =
+                judged.replaceAll("\"calibration\": .*?}", "\"calibration\": null")
+                        .replaceAll("\"thresholds\": \\[.*?]", "\"thresholds\": []");
+        for (String manifest : new String[] {judged, shown}) {
+            Told told = new Told(0.1, Float.NaN, manifest);
+            assertTrue(told.end, told.end.startsWith("FAILED: the model gave a score that is no number"));
+            assertEquals(0, told.readings.size());
         }
     }
 }
