@@ -27,7 +27,8 @@ def test_all_targets_names_every_target_and_fails_for_none(tmp_path: Path) -> No
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert len(done.stdout.splitlines()) == 8
     assert "wasm32/spoof_core.wasm" in done.stdout
-    assert "not built: " in done.stdout
+    assert "not built: no-such-clang: " in done.stdout
+    assert not [row for row in done.stdout.splitlines() if row.endswith("not built: ")], "without a reason"
 
 
 def test_without_a_compiler_there_is_a_sentence(tmp_path: Path) -> None:
