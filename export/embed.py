@@ -189,7 +189,7 @@ def put(folder: Path, place: Path) -> None:
         place.rename(replaced)  # a folder cannot be renamed onto another that is not empty
         try:
             folder.rename(place)
-        except OSError:
+        except BaseException:  # an interruption too: what was there would go with the unfinished folder
             replaced.rename(place)
             raise
     else:

@@ -257,6 +257,23 @@ def test_a_link_stays_and_what_it_leads_to_is_replaced(model: Path, tmp_path: Pa
     assert check_folder(tmp_path / "detector")[0].manifest.model_version == 2
 
 
+def test_an_interruption_leaves_the_folder_that_was_there(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, rename = tmp_path / "detector", Path.rename
+    put(model, place)
+
+    def interrupted(source: Path, target: Path) -> Path:
+        if target == place and source.name != "replaced":
+            raise KeyboardInterrupt
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        put(model, place, "--force")
+    assert check_folder(place)[0].manifest.model_version == 1
+
+
 def test_a_folder_that_the_demo_refuses_is_no_surprise(model: Path, capsys: Capture) -> None:
     assert embed.main(["android", str(model), "--into", "android"]) == EXIT_DONE
     assert "refuses" not in capsys.readouterr().err
