@@ -39,6 +39,20 @@ class DetCurve:
     false_alarm: Floats
     thresholds: Floats
 
+    @property
+    def crossing(self) -> int:
+        """Where the error rates differ least: the place of the EER."""
+        return int(np.argmin(np.abs(self.miss - self.false_alarm)))
+
+    def boundary(self, index: int) -> float:
+        """Returns the score halfway between the last trial rejected at ``index`` and the first accepted.
+
+        A threshold that is itself a trial's score would decide that trial by the rounding of the runtime.
+        """
+        rejected = float(self.thresholds[index])
+        above = self.thresholds[self.thresholds > rejected]
+        return (rejected + float(above[0])) / 2 if above.size else float(np.nextafter(rejected, np.inf))
+
 
 @dataclass(frozen=True)
 class OperatingPoint:
@@ -150,7 +164,7 @@ def equal_error_rate(
         UserError: a class is empty, a score is not finite, or nearly all scores are the same.
     """
     curve = det_curve(bonafide, spoof)
-    nearest = int(np.argmin(np.abs(curve.miss - curve.false_alarm)))
+    nearest = curve.crossing
     value = float((curve.miss[nearest] + curve.false_alarm[nearest]) / 2)
     if value > 0.5 and not allow_inverted:
         _refuse_inverted(value, bonafide, spoof)
@@ -170,6 +184,12 @@ def _refuse_inverted(eer: float, bonafide: ArrayLike, spoof: ArrayLike) -> None:
         f"EER {eer:.2%} is above 50 %: the scores look inverted (negated they give {flipped:.2%}); "
         "a higher score must mean bona fide, so check the sign of the scores and the labels"
     )
+
+
+def decision_threshold(bonafide: ArrayLike, spoof: ArrayLike) -> float:
+    """Returns a threshold of the EER that is no trial's own score, to decide by; see `DetCurve.boundary`."""
+    curve = det_curve(bonafide, spoof)
+    return curve.boundary(curve.crossing)
 
 
 def error_rates(bonafide: ArrayLike, spoof: ArrayLike, threshold: float) -> ErrorRates:

@@ -16,7 +16,6 @@ from antispoof.errors import UserError
 from antispoof.manifest import Calibration, Threshold
 from antispoof.metrics import (
     ASVSPOOF5_COST,
-    DetCurve,
     DetectionCost,
     Floats,
     InvertedScores,
@@ -65,7 +64,7 @@ def fit_decisions(
     (genuine, _), (fake, spoofs) = _heard(bonafide, "bona fide"), _heard(spoof, "spoof")
     equal_error_rate(genuine, fake)  # refuses inverted scores and hopeless ties
     curve = det_curve(genuine, fake)
-    chosen = {"eer": int(np.argmin(np.abs(curve.miss - curve.false_alarm)))}
+    chosen = {"eer": curve.crossing}
     left_out = []
     for rate in FALSE_ALARM_RATES:
         if rate * spoofs < 1:
@@ -75,7 +74,7 @@ def fit_decisions(
         else:
             chosen[f"far-{rate * 100:g}%"] = int(np.argmax(curve.false_alarm <= rate))
     chosen["min-dcf"] = int(np.argmin(cost.normalised(curve.miss, curve.false_alarm)))
-    thresholds = tuple(Threshold(name, _between(curve, at), data) for name, at in chosen.items())
+    thresholds = tuple(Threshold(name, curve.boundary(at), data) for name, at in chosen.items())
     scale, offset = fit_llr(bonafide, spoof)
     return Decisions(Calibration(scale, offset, data), thresholds, tuple(left_out))
 
@@ -86,16 +85,6 @@ def _heard(scores: ArrayLike, what: str) -> tuple[Floats, int]:
     if table.ndim not in (1, 2):
         raise UserError(f"the {what} scores must be (trials,) or (trials, ways), not of shape {table.shape}")
     return checked_scores(table.ravel(), what), len(table)
-
-
-def _between(curve: DetCurve, index: int) -> float:
-    """Returns the score halfway between the last trial rejected at ``index`` and the first accepted.
-
-    A threshold that is itself a trial's score would decide that trial by the rounding of the runtime.
-    """
-    rejected = float(curve.thresholds[index])
-    above = curve.thresholds[curve.thresholds > rejected]
-    return (rejected + float(above[0])) / 2 if above.size else float(np.nextafter(rejected, np.inf))
 
 
 def fit_llr(bonafide: ArrayLike, spoof: ArrayLike) -> tuple[float, float]:

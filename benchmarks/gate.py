@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from antispoof.bootstrap import DRAWS, Interval, eer_difference
 from antispoof.errors import UserError
-from antispoof.metrics import equal_error_rate
+from antispoof.metrics import decision_threshold, equal_error_rate
 from antispoof.tdcf import AsvErrors, min_tdcf
 
 Floats = NDArray[np.float64]
@@ -50,7 +50,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Flip:
-    """A trial that the candidate decides otherwise than the reference, at the reference's EER threshold."""
+    """A trial that the candidate decides otherwise than the reference, where the reference's EER is."""
 
     name: str
     label: str
@@ -70,7 +70,7 @@ class Verdict:
         spoof: Number of spoofs.
         reference_eer: EER of the reference.
         candidate_eer: EER of the candidate; above one half where it is inverted.
-        threshold: The reference's, at its EER.
+        threshold: Of the reference's EER, between two of its scores.
         difference: Candidate's EER minus the reference's; ``high`` is at least ``resolution``.
         resolution: What the number of trials could at best show the difference to be below.
         trials_needed: How many trials, in the same proportion, would show the allowed difference; None where
@@ -137,7 +137,7 @@ def ranks(values: ArrayLike) -> Floats:
 
 def flips(reference: Floats, candidate: Floats, trials: Trials, threshold: float) -> tuple[Flip, ...]:
     """Returns the trials on different sides of the threshold, the farthest moved first."""
-    other = np.flatnonzero((reference > threshold) != (candidate > threshold))
+    other = np.flatnonzero((reference >= threshold) != (candidate >= threshold))
     return tuple(
         Flip(
             trials.names[i],
@@ -181,6 +181,7 @@ def judge(
     a, b = np.asarray(reference, np.float64), np.asarray(candidate, np.float64)
     genuine = np.asarray(trials.is_bonafide, bool)
     of_reference = equal_error_rate(a[genuine], a[~genuine])
+    threshold = decision_threshold(a[genuine], a[~genuine])
     of_candidate = equal_error_rate(b[genuine], b[~genuine], allow_inverted=True)
     interval = eer_difference(b, a, genuine, draws=draws, seed=seed)
     counts = int(genuine.sum()), int((~genuine).sum())
@@ -194,12 +195,12 @@ def judge(
         *counts,
         reference_eer=of_reference.value,
         candidate_eer=of_candidate.value,
-        threshold=of_reference.threshold,
+        threshold=threshold,
         difference=replace(interval, high=max(interval.high, resolution)),
         resolution=resolution,
         trials_needed=trials_needed(interval, resolution, sum(counts), allowed),
         agreement=agreement(a, b),
-        flips=flips(a, b, trials, of_reference.threshold),
+        flips=flips(a, b, trials, threshold),
         min_tdcf=None if tdcf is None else (tdcf[0], tdcf[1]),
     )
     return _with_word(verdict, allowed, least_correlation)

@@ -30,7 +30,7 @@ from antispoof.channel import codecs
 from antispoof.data import BONAFIDE, FORMATS
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.manifest import describe_file
-from antispoof.metrics import equal_error_rate
+from antispoof.metrics import decision_threshold, equal_error_rate, error_rates
 from antispoof.models import model_names
 from benchmarks.conditions import gather_conditions, refuse_existing, write_results
 from benchmarks.degradations import CLEAN, Degradation, DegradedClips, degradations
@@ -115,8 +115,9 @@ def compare(
     Raises:
         UserError: A class is missing, or the clean scores look inverted.
     """
-    threshold = equal_error_rate(clean[is_bonafide], clean[~is_bonafide]).threshold
-    flipped = int(np.count_nonzero((clean > threshold) != (heard > threshold)))
+    equal_error_rate(clean[is_bonafide], clean[~is_bonafide])  # refuses inverted scores
+    threshold = decision_threshold(clean[is_bonafide], clean[~is_bonafide])
+    flipped = int(np.count_nonzero((clean >= threshold) != (heard >= threshold)))
     low, high = wilson(flipped, len(clean))
     options: dict[str, Any] = {"draws": draws, "seed": seed}
     return {
@@ -124,8 +125,7 @@ def compare(
         "eer_change": asdict(eer_difference(heard, clean, is_bonafide, **options)),
         "threshold": threshold,
         "flipped": {"estimate": flipped / len(clean), "low": low, "high": high, "trials": flipped},
-        "miss": float(np.mean(heard[is_bonafide] <= threshold)),
-        "false_alarm": float(np.mean(heard[~is_bonafide] > threshold)),
+        **asdict(error_rates(heard[is_bonafide], heard[~is_bonafide], threshold)),
         "mean_score_change": float(np.mean(heard - clean)),
     }
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from antispoof.errors import UserError
-from antispoof.metrics import det_curve, det_points, equal_error_rate
+from antispoof.metrics import decision_threshold, det_curve, det_points, equal_error_rate
 from antispoof.score_files import ScoredTrials
 from benchmarks.charts import COLOURS, Plot, linear_axis, rate_axis
 
@@ -81,8 +81,8 @@ def movement_chart(before: System, after: System) -> Movement:
         UserError: The two have no trial in common.
     """
     first, second, genuine = _common(before, after)
-    threshold = equal_error_rate(*before.classes, allow_inverted=True).threshold
-    flipped = (first > threshold) != (second > threshold)
+    threshold = decision_threshold(*before.classes)
+    flipped = (first >= threshold) != (second >= threshold)
     x, y = (
         linear_axis(f"score, {name}", scores, from_zero=False)
         for name, scores in ((before.name, first), (after.name, second))

@@ -56,6 +56,12 @@ def test_a_worse_candidate_fails() -> None:
     assert {flip.attack for flip in verdict.flips} <= {"-", "A01"}
 
 
+def test_rounding_flips_no_decision() -> None:
+    scores, listed = trials(4_000)
+    for step in (-1e-9, 1e-9):
+        assert judge(scores, scores + step, listed, draws=1).flips == ()
+
+
 def test_a_turned_polarity_fails_and_is_named() -> None:
     scores, listed = trials(4_000)
     verdict = judge(scores, -scores, listed, allowed=ALLOWED)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from antispoof.data import Trial
 from antispoof.errors import CheckFailed, UserError
-from antispoof.metrics import equal_error_rate
+from antispoof.metrics import decision_threshold, equal_error_rate
 from antispoof.score_files import ScoredTrials
 from benchmarks import gate, report
 from benchmarks.charts import linear_axis, log_axis
@@ -178,7 +178,7 @@ def test_flips_on_the_chart_are_those_of_the_gate(systems: list[System]) -> None
     genuine = before.scored.is_bonafide
     second = after.scored.scores[::-1]  # the other file has the trials in another order
     trials = gate.Trials(tuple(f"t{i}" for i in range(400)), genuine, ("",) * 400)
-    threshold = equal_error_rate(*before.classes).threshold
+    threshold = decision_threshold(*before.classes)
     flips = gate.flips(before.scored.scores, second, trials, threshold)
     assert moved.flipped == len(flips) > 0
     assert moved.svg.count("flipped") == len(flips)

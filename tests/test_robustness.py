@@ -78,14 +78,20 @@ def test_chance_differs_between_clips_seeds_and_conditions() -> None:
 def test_a_shift_of_all_scores_flips_decisions_without_a_change_of_eer() -> None:
     is_bonafide = np.array([True] * 4 + [False] * 4)
     clean = np.array([1.0, 2, 3, 4, -1, -2, -3, -4])
-    # The threshold is the highest spoof's score, -1; a shift by -3 rejects the bona fide up to 2.
-    figures = robustness.compare(clean, clean - 3, is_bonafide, draws=10)
-    assert figures["threshold"] == -1
+    # The threshold lies halfway between the classes; a shift by -2.5 rejects the bona fide up to 2.
+    figures = robustness.compare(clean, clean - 2.5, is_bonafide, draws=10)
+    assert figures["threshold"] == 0
     assert (figures["eer"]["estimate"], figures["eer_change"]["estimate"]) == (0, 0)
     assert (figures["miss"], figures["false_alarm"]) == (0.5, 0)
     assert figures["flipped"]["trials"] == 2
     assert figures["flipped"]["estimate"] == 0.25
-    assert figures["mean_score_change"] == -3
+    assert figures["mean_score_change"] == -2.5
+
+
+def test_rounding_flips_no_decision() -> None:
+    clean = np.random.default_rng(0).normal(np.where(np.arange(40) < 20, 1.0, -1.0), 1.0)
+    for step in (-1e-9, 1e-9):
+        assert robustness.compare(clean, clean + step, np.arange(40) < 20, draws=1)["flipped"]["trials"] == 0
 
 
 def test_a_channel_that_turns_scores_round_is_told_as_it_is() -> None:
