@@ -8,6 +8,10 @@ where few speakers give many trials each, the true interval is wider.
 A trial may have been heard in several ways, each of which is a score: its scores are then drawn together,
 because ways of hearing one recording say less than as many recordings.
 
+A bootstrap cannot draw what it has not seen: where no trial is an error its interval has no width, on ten
+trials as on ten thousand. So no EER's interval ends below what the number of trials can show: an error that
+none of n trials shows has a rate of up to 3 / n (95 %, the "rule of three", Hanley and Lippman-Hand 1983).
+
 The scores are sorted once. A draw is then a weight per trial, and its EER is found from one cumulative
 sum, which is exact: it equals ``metrics.equal_error_rate`` of the drawn scores to the last bit.
 """
@@ -15,7 +19,7 @@ sum, which is exact: it equals ``metrics.equal_error_rate`` of the drawn scores 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +32,7 @@ Ints = NDArray[np.int64]
 CLASSES = ("bona fide", "spoof")
 DRAWS = 1000
 LEVEL = 0.95
+RULE_OF_THREE = 3.0
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,11 @@ def _draws(n_bonafide: int, n_spoof: int, draws: int, seed: int) -> Iterator[Int
         )
 
 
+def resolution(n_bonafide: int, n_spoof: int) -> float:
+    """Returns how high the EER may be where none of so many trials is an error, at most 1."""
+    return min(1.0, RULE_OF_THREE * (1 / n_bonafide + 1 / n_spoof) / 2)
+
+
 def _interval(estimate: float, values: NDArray[np.float64], level: float, seed: int) -> Interval:
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high), level, values.size, seed)
@@ -138,8 +148,10 @@ def eer_interval(
     """
     _check(draws, level)
     trials = _SortedTrials(bonafide, spoof)
-    counts = _draws(np.shape(bonafide)[0], np.shape(spoof)[0], draws, seed)
-    return _interval(trials.estimate, np.array([trials.eer(weights) for weights in counts]), level, seed)
+    sizes = np.shape(bonafide)[0], np.shape(spoof)[0]
+    values = np.array([trials.eer(weights) for weights in _draws(*sizes, draws, seed)])
+    interval = _interval(trials.estimate, values, level, seed)
+    return replace(interval, high=max(interval.high, resolution(*sizes)))
 
 
 def eer_difference(
@@ -215,6 +227,10 @@ def mean_eer(
         for system in group
     ]
     estimate = sum(share * trials.estimate for share, trials in sides)
-    counts = _draws(int(genuine.sum()), int((~genuine).sum()), draws, seed)
-    values = [sum(share * trials.eer(weights) for share, trials in sides) for weights in counts]
-    return _interval(estimate, np.array(values), level, seed)
+    sizes = int(genuine.sum()), int((~genuine).sum())
+    counts = _draws(*sizes, draws, seed)
+    values = np.array([sum(share * trials.eer(weights) for share, trials in sides) for weights in counts])
+    interval = _interval(estimate, values, level, seed)
+    if less is not None:
+        return interval  # a difference: two systems may well make the same errors
+    return replace(interval, high=max(interval.high, resolution(*sizes)))

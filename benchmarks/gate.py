@@ -7,10 +7,8 @@ so the difference has a paired bootstrap interval, and the verdict follows from 
     FAIL          the difference itself is not, or the candidate is no copy of the reference at all
     UNDERPOWERED  the difference is, the upper end is not: more trials could show either
 
-A bootstrap cannot draw what it has not seen: where no trial changes sides its interval has no width, on ten
-trials as on ten thousand. So the upper end is never below what the number of trials can resolve: an error
-that none of n trials shows has a rate of up to 3 / n (95 %, the "rule of three", Hanley and Lippman-Hand
-1983). Only a candidate that gives the very same scores is exempt.
+Where no trial changes sides the interval has no width. So the upper end is never below what the number of
+trials can show (`antispoof.bootstrap.resolution`); a candidate that gives the very same scores is exempt.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from antispoof.bootstrap import DRAWS, Interval, eer_difference
+from antispoof.bootstrap import DRAWS, Interval, eer_difference, resolution
 from antispoof.errors import UserError
 from antispoof.metrics import decision_threshold, equal_error_rate
 from antispoof.tdcf import AsvErrors, min_tdcf
@@ -33,7 +31,6 @@ Word = Literal["PASS", "FAIL", "UNDERPOWERED"]
 ALLOWED_EER_DIFFERENCE = 0.003
 # Copies reach 0.99 and more even in 8 bits, the same architecture trained again about 0.8.
 LEAST_CORRELATION = 0.95
-RULE_OF_THREE = 3.0
 MOST_TRIALS = 10**9  # a need beyond this is no number of trials but "never"
 
 
@@ -185,7 +182,7 @@ def judge(
     of_candidate = equal_error_rate(b[genuine], b[~genuine], allow_inverted=True)
     interval = eer_difference(b, a, genuine, draws=draws, seed=seed)
     counts = int(genuine.sum()), int((~genuine).sum())
-    resolution = 0.0 if np.array_equal(a, b) else RULE_OF_THREE * (1 / counts[0] + 1 / counts[1]) / 2
+    shown = 0.0 if np.array_equal(a, b) else resolution(*counts)
     tdcf = None
     if asv is not None:
         tdcf = tuple(min_tdcf(scores[genuine], scores[~genuine], asv).value for scores in (a, b))
@@ -196,9 +193,9 @@ def judge(
         reference_eer=of_reference.value,
         candidate_eer=of_candidate.value,
         threshold=threshold,
-        difference=replace(interval, high=max(interval.high, resolution)),
-        resolution=resolution,
-        trials_needed=trials_needed(interval, resolution, sum(counts), allowed),
+        difference=replace(interval, high=max(interval.high, shown)),
+        resolution=shown,
+        trials_needed=trials_needed(interval, shown, sum(counts), allowed),
         agreement=agreement(a, b),
         flips=flips(a, b, trials, threshold),
         min_tdcf=None if tdcf is None else (tdcf[0], tdcf[1]),

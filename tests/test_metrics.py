@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antispoof.bootstrap import eer_difference, eer_interval
+from antispoof.bootstrap import eer_difference, eer_interval, mean_eer, resolution
 from antispoof.errors import UserError
 from antispoof.metrics import (
     DetectionCost,
@@ -262,7 +262,20 @@ def test_the_interval_is_that_of_the_eers_of_the_drawn_trials(
         drawn = [np.array(s)[generator.integers(len(s), size=len(s))] for s in (bonafide, spoof)]
         eers.append(equal_error_rate(*drawn, allow_inverted=True).value)
     interval = eer_interval(bonafide, spoof, draws=4, seed=seed, level=0.8)
-    assert (interval.low, interval.high) == pytest.approx(np.quantile(eers, [0.1, 0.9]), abs=ROUNDING)
+    low, high = np.quantile(eers, [0.1, 0.9])
+    ends = low, max(high, resolution(len(bonafide), len(spoof)))
+    assert (interval.low, interval.high) == pytest.approx(ends, abs=ROUNDING)
+
+
+def test_trials_without_an_error_leave_room_for_those_that_so_many_cannot_show() -> None:
+    for bonafide, spoof, high in ((50, 50, 3 / 50), (100, 300, 0.02), (1, 1, 1.0)):
+        scores = np.arange(bonafide) + 1.0, -np.arange(spoof)
+        interval = eer_interval(*scores, draws=10)
+        assert (interval.estimate, interval.low, interval.high) == (0, 0, pytest.approx(high))
+    genuine = np.arange(100) < 50
+    seeds = np.stack([genuine + 0.0] * 2)
+    assert mean_eer(seeds, genuine, draws=10).high == pytest.approx(3 / 50)
+    assert mean_eer(seeds, genuine, seeds, draws=10).high == 0  # the same errors are no difference
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says_and_is_no_wider_than_needed() -> None:
