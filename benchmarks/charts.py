@@ -19,6 +19,8 @@ COLOURS = 6  # series beyond begin anew; the style sheet names them s0 to s5
 BAR_ROW = 40  # height of a row of bars: its name, and the bar below it
 RIDGE_ROW, RIDGE_TOP, RIDGE_SIDE = 58, 20, 14  # height of a row of ridges, of its name; margin at both sides
 BINS = 60  # of a ridge
+DIGIT = 8.0  # about how wide and high a digit is
+NUMBER_AWAY, FAR = 12.0, 20.0  # of a number from its point; from another point, enough to tell whose it is
 RATES = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)  # ticks of an error rate
 
 
@@ -99,7 +101,8 @@ class Plot:
     def __init__(self, x: Axis, y: Axis, height: int = 320) -> None:
         self.x, self.y, self.height = x, y, height
         self.parts = self._grid()
-        self.taken: list[tuple[float, float]] = []  # places of numbers
+        self.points: list[tuple[float, float]] = []  # where they lie in the drawing, as numbers do
+        self.numbers: list[tuple[float, float]] = []
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Returns where a point of the data lies in the drawing."""
@@ -137,22 +140,27 @@ class Plot:
     def dot(self, x: float, y: float, css: str, about: str = "", radius: float = 2) -> None:
         """Draws a point, with words that a pointer brings up."""
         across, down = self.at(x, y)
+        self.points.append((across, down))
         tip = f"<title>{escape(about)}</title>" if about else ""
         self.parts.append(
             f'<circle class="dot {css}" cx="{across:.1f}" cy="{down:.1f}" r="{radius:g}">{tip}</circle>'
         )
 
     def number(self, x: float, y: float, value: int) -> None:
-        """Writes a number beside a point, on the side that numbers before it have left free."""
-        across, down = self.at(x, y)
-        sides = ((8.0, -4.0, "start"), (-8.0, 12.0, "end"), (-8.0, -4.0, "end"), (8.0, 12.0, "start"))
-        free = (side for side in sides if self._is_free(across + side[0], down + side[1]))
-        right, below, anchor = next(free, sides[0])
-        self.taken.append((across + right, down + below))
-        self.parts.append(text(across + right, down + below, str(value), "note", anchor))
+        """Writes a number beside a point, on the side farthest from others and clear of other numbers."""
+        place = self.at(x, y)
+        others = [point for point in self.points if point != place]
+        reach = NUMBER_AWAY + DIGIT / 2 * (len(str(value)) - 1)
+        ways = ((reach, -8), (-reach, 8), (-reach, -8), (reach, 8), (0, -13), (0, 13))
+        sides = [(place[0] + right, place[1] + down) for right, down in ways]
+        free = [side for side in sides if self._is_free(*side)]
+        best = max(free or sides, key=lambda side: min([FAR, *(math.dist(side, point) for point in others)]))
+        self.numbers.append(best)
+        self.parts.append(text(best[0], best[1] + 4, str(value), "note", "middle"))
 
     def _is_free(self, x: float, y: float) -> bool:
-        return all(abs(x - other_x) > 14 or abs(y - other_y) > 11 for other_x, other_y in self.taken)
+        inside = DIGIT < x < WIDTH - DIGIT and y > DIGIT
+        return inside and all(abs(x - other[0]) > 14 or abs(y - other[1]) > 11 for other in self.numbers)
 
     def svg(self, about: str) -> str:
         """Returns the drawing."""

@@ -6,6 +6,7 @@ The page follows the reader's light or dark setting, and its charts keep their t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -258,15 +259,20 @@ def _details(document: Row, renderers: Renderers, folded: bool) -> str:
 
 
 def markdown_tables(markdown: str) -> str:
-    """Returns the tables of a Markdown text as HTML, with what stands between them but not what follows."""
+    """Returns the tables of a Markdown text as HTML, with the words between and behind them."""
     blocks = markdown.strip().split("\n\n")
-    while blocks and not blocks[-1].startswith("|"):
-        blocks.pop()
-    return "".join(_table(block) if block.startswith("|") else f"<p>{escape(block)}</p>" for block in blocks)
+    return "".join(_table(block) if block.startswith("|") else f"<p>{_inline(block)}</p>" for block in blocks)
+
+
+def _inline(markdown: str) -> str:
+    """Returns a line of Markdown as HTML; of its marks, only those of code occur here."""
+    return re.sub("`([^`]*)`", r"<code>\1</code>", escape(markdown))
 
 
 def _table(markdown: str) -> str:
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines()]
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[2:])
+    head = "".join(f"<th>{_inline(cell)}</th>" for cell in rows[0])
+    body = "".join(
+        "<tr>" + "".join(f"<td>{_inline(cell)}</td>" for cell in row) + "</tr>" for row in rows[2:]
+    )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -140,12 +140,13 @@ def error_chart(points: Sequence[Point]) -> str | None:
 def _choice(plot: Plot, points: Sequence[Point], height: Callable[[Point], float | None], about: str) -> str:
     """Puts the points that have a height into a plot, by their numbers in the list of all."""
     best = undominated(points)
-    for number, point in enumerate(points, start=1):
-        value = height(point)
-        if value is not None:
-            css = "s0" if point.name in best else "beaten"
-            plot.dot(point.milliseconds, value, css, summary(point), radius=5)
-            plot.number(point.milliseconds, value, number)
+    drawn = [(number, point, height(point)) for number, point in enumerate(points, start=1)]
+    places = [(number, point, value) for number, point, value in drawn if value is not None]
+    for _, point, value in places:
+        css = "s0" if point.name in best else "beaten"
+        plot.dot(point.milliseconds, value, css, summary(point), radius=5)
+    for number, point, value in places:
+        plot.number(point.milliseconds, value, number)
     return plot.svg(about)
 
 

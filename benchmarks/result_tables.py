@@ -10,24 +10,30 @@ from benchmarks.table_parts import Row, measured_on, points, table, three_digits
 
 def latency(document: Row) -> str:
     """Renders the rows of ``benchmarks/latency.py``."""
+    single = all(row["threads"] == 1 for row in document["rows"])
     rows = []
     for row in document["rows"]:
-        if "cpu_ms" not in row:
-            rows.append([row["label"], "", "", "", "", row.get("error", "did not run")])
+        name = row["label"] + ("" if row["threads"] == 1 else f", {row['threads']} threads")
+        if "failed" in row:
+            rows.append([name, "", "", "", "", row["failed"].replace("|", "/")])
             continue
-        ratio = row["ratio"][row["judged_by"]]["estimate"] if "ratio" in row else 1.0
+        by = row["judged_by"]
+        ratio = row["ratio"][by]["estimate"] if "ratio" in row else 1.0
+        memory = row["memory_mib"]["peak"]
         rows.append(
             [
-                row["label"],
+                name,
                 f"{row['bytes'] / 1024:.0f} KiB",
-                f"{three_digits(row['cpu_ms']['p50'])} ms",
+                f"{three_digits(row[f'{by}_ms']['p50'])} ms",
                 three_digits(ratio),
-                f"{row['memory_mib']['peak']:.0f} MiB",
+                "" if memory is None else f"{memory:.0f} MiB",
                 row.get("verdict", "base"),
             ]
         )
-    header = ["file", "size", "processor time per clip, median", "ratio", "peak memory", "verdict"]
-    return table(header, rows) + f"\n\nOne thread, interleaved. {measured_on(document)}"
+    time = "processor time per clip" if single else "time per clip"
+    about = "One thread" if single else "One thread: processor time; more: by the clock"
+    header = ["file", "size", f"{time}, median", "ratio", "peak memory", "verdict"]
+    return table(header, rows) + f"\n\n{about}, interleaved. {measured_on(document)}"
 
 
 def peers(document: Row) -> str:

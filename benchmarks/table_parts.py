@@ -24,7 +24,8 @@ def measured_on(document: Row) -> str:
     cpu, packages = conditions["cpu"], conditions["packages"]
     shown = ("torch", "onnxruntime", "ai-edge-litert", "openvino", "nncf", "executorch", "mnn")
     versions = ", ".join(f"{name} {packages[name]}" for name in shown if packages.get(name))
-    return f"{cpu['model']}, {cpu['cores']} virtual cores, {versions}, {conditions['date'][:10]}."
+    cores = f"{cpu['cores']} {'virtual ' if cpu['virtual'] else ''}cores"
+    return f"{cpu['model']}, {cores}, {versions}, {conditions['date'][:10]}."
 
 
 def points(change: Row, digits: int = 1) -> str:

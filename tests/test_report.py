@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,7 +18,7 @@ from antispoof.errors import CheckFailed, UserError
 from antispoof.metrics import decision_threshold, equal_error_rate
 from antispoof.score_files import ScoredTrials
 from benchmarks import gate, report
-from benchmarks.charts import linear_axis, log_axis
+from benchmarks.charts import Plot, linear_axis, log_axis
 from benchmarks.page import TIMED, page, read_documents
 from benchmarks.result_charts import Point, undominated
 from benchmarks.result_tables import RENDERERS
@@ -69,6 +70,23 @@ def test_a_table_without_results_is_named(repository: Path, monkeypatch: pytest.
     (repository / "nothing.json").write_text('{"kind": "poem"}')
     with pytest.raises(UserError, match="poem"):
         report.main([])
+
+
+def test_a_latency_table_says_what_failed_and_which_clock_judged_how_many_threads() -> None:
+    document = json.loads((report.RESULTS / "latency-aasist-l-onnx.json").read_text())
+    first, second = (dict(row) for row in document["rows"][:2])
+    wall = {"threads": 2, "judged_by": "wall", "memory_mib": {"loaded": None, "peak": None}}
+    failed = {"label": "torn", "threads": 1, "failed": "not a | model"}
+    document["rows"] = [first, failed, second | wall | {"wall_ms": {"p50": 77.0}}]
+    document["conditions"]["cpu"]["virtual"] = False
+    lines = RENDERERS["latency"](document).splitlines()
+    assert lines[3] == "| torn |  |  |  |  | not a / model |"
+    assert lines[4].startswith(f"| {second['label']}, 2 threads | 419 KiB | 77 ms |")
+    assert "|  | faster |" in lines[4]  # no memory is known
+    assert "One thread: processor time; more: by the clock, interleaved." in lines[-1]
+    assert "2 cores," in lines[-1]
+    document["rows"] = [first]
+    assert "processor time per clip" in RENDERERS["latency"](document)
 
 
 VOID = {"meta", "circle", "rect", "path"}  # elements that this page writes without a closing tag
@@ -143,6 +161,26 @@ def test_the_page_shows_every_measured_artifact_and_condition() -> None:
                 assert row.get(key, "") in shown
             if document["kind"] in TIMED and "cpu_ms" in row:
                 assert f"{row['cpu_ms']['p50']:.3g} / {row['cpu_ms']['p90']:.3g}" in shown
+
+
+def test_the_page_says_what_a_table_is_beside_and_takes_marks_of_code_for_what_they_are() -> None:
+    documents = read_documents(report.RESULTS)
+    shown = read(page(documents, [], RENDERERS)).text
+    assert "Instead of fscnn.onnx, whose EER is" in shown
+    assert "`" not in shown
+
+
+def test_a_number_in_a_chart_is_nearest_to_its_own_point() -> None:
+    places = [(1.0, 99.0), (2.0, 97.0), (99.0, 99.0), (50.0, 50.0), (52.0, 50.0)]
+    axis = linear_axis("", [0, 100])
+    plot = Plot(axis, axis)
+    for place in places:
+        plot.dot(*place, "s0", radius=5)
+    for number, place in enumerate(places):
+        plot.number(*place, number)
+        to = [math.dist(plot.numbers[-1], plot.at(*other)) for other in places]
+        assert min(to) == to[number] > 5
+        assert plot.numbers[-1][1] - 8 > 0  # not cut off by the upper edge
 
 
 def test_times_that_were_kept_are_drawn_and_older_results_do_without() -> None:
