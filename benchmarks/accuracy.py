@@ -39,9 +39,10 @@ from antispoof.metrics import (
     min_dcf,
     tied_share,
 )
-from antispoof.outputs import write_whole
+from antispoof.outputs import make_folder, write_whole
 from antispoof.score_files import ScoredTrials, few, match_scores, read_scores
 from antispoof.tdcf import ASVSPOOF2019_COST, asv_errors, min_tdcf, read_asv_scores
+from benchmarks.conditions import refuse_existing
 
 MANY_TIES = 0.01  # share of trials; above it the EER is partly rounding
 DET_POINTS = 100
@@ -190,8 +191,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if args.bootstrap < 0 or args.seed < 0:
         raise UserError("--bootstrap and --seed cannot be negative")
-    if args.json and args.json.exists() and not args.force:
-        raise UserError(f"{args.json} exists; pass --force to overwrite it")
+    if args.json:
+        refuse_existing(args.json, args.force)
     scored = load(
         args.scores,
         args.protocol,
@@ -217,6 +218,7 @@ def main(argv: list[str] | None = None) -> int:
             "seed": args.seed,
             "versions": {"antispoof": antispoof.__version__, "numpy": np.__version__},
         }
+        make_folder(args.json.parent)
         write_whole(args.json, json.dumps(conditions | figures, indent=1) + "\n")
     print(table(figures))  # last: whoever reads it may close the pipe
     return EXIT_DONE

@@ -172,8 +172,16 @@ def test_a_report_is_never_overwritten_unasked(tmp_path: Path, manifest: Path, r
     assert main([*arguments, "--json", str(report), "--force"]) == EXIT_DONE
     assert figures(report)["trials"] == {"bonafide": 8, "spoof": 12}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["manifest.tsv", "out.json", "scores.tsv"]
-    with pytest.raises(UserError, match="cannot write"):
-        main([*arguments, "--json", str(tmp_path / "absent" / "out.json")])
+    assert main([*arguments, "--json", str(tmp_path / "new" / "out.json")]) == EXIT_DONE
+    assert figures(tmp_path / "new" / "out.json")["trials"] == {"bonafide": 8, "spoof": 12}
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    scores = tmp_path / "scores.txt"  # does not exist, which nobody looks at
+    for place in (tmp_path, tmp_path / "file" / "out.json"):
+        (tmp_path / "file").touch()
+        with pytest.raises(UserError, match=r"name the file to write|cannot write"):
+            main([str(scores), "--json", str(place), "--force"])
 
 
 def test_labels_are_needed_from_somewhere(tmp_path: Path, rows: Rows) -> None:
