@@ -75,15 +75,20 @@ def read_run(folder: Path) -> Trained:
     """Returns what a run says of itself.
 
     Raises:
-        UserError: The folder holds no finished run.
+        UserError: The folder holds no finished run, or its run.json is missing or damaged.
     """
     if not (folder / "final.safetensors").exists():
         raise UserError(f"{folder} holds no finished run: final.safetensors is missing")
-    facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    seed, how = facts["recipe"]["schedule"].pop("seed"), facts["recipe"].pop("distill")
-    teachers = facts.pop("teachers", [])
-    unlabelled = [one for one in facts["data"] if one["label"] == UNLABELLED]
-    facts["data"] = [one for one in facts["data"] if one["label"] != UNLABELLED]
+    try:
+        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        seed, how = facts["recipe"]["schedule"].pop("seed"), facts["recipe"].pop("distill")
+        teachers = facts.pop("teachers", [])
+        unlabelled = [one for one in facts["data"] if one["label"] == UNLABELLED]
+        facts["data"] = [one for one in facts["data"] if one["label"] != UNLABELLED]
+    except OSError as error:
+        raise UserError(f"cannot read {folder / 'run.json'}: {error.strerror or error}") from None
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise UserError(f"{folder / 'run.json'} is damaged: is {folder} a run of train/fit.py?") from None
     teaching = {"teachers": teachers, **({"unlabelled": unlabelled, **how} if teachers else {})}
     return Trained(folder, seed, teaching, facts)
 

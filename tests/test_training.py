@@ -129,6 +129,13 @@ def test_what_only_teachers_judge_may_differ(runs: Path, tmp_path: Path) -> None
 def test_an_unfinished_run_is_refused(corpus: Path, runs: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no finished run"):
         training.main(arguments(corpus, [runs / "labels-0"], [tmp_path]))
+    (tmp_path / "final.safetensors").touch()
+    with pytest.raises(UserError, match=r"cannot read .*run\.json"):
+        training.read_run(tmp_path)
+    for damaged in ("{", "[]", "{}", '{"recipe": {"schedule": {"seed": 0}, "distill": {}}, "data": [1]}'):
+        (tmp_path / "run.json").write_text(damaged)
+        with pytest.raises(UserError, match=r"run\.json is damaged"):
+            training.read_run(tmp_path)
 
 
 def test_the_mean_over_one_system_is_that_system() -> None:
