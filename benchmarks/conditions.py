@@ -39,6 +39,7 @@ PACKAGES = (
     "ai-edge-litert",
     "coremltools",
 )
+DECODERS = ("soundfile", "soxr", "av")
 
 
 def gather_conditions(threads: Sequence[int] = (1,)) -> dict[str, Any]:
@@ -58,6 +59,12 @@ def gather_conditions(threads: Sequence[int] = (1,)) -> dict[str, Any]:
         "packages": _versions(PACKAGES),
         "commit": _commit(),
     }
+
+
+def surroundings() -> str:
+    """Returns what a score depends on beside the file and the recording: the processor and the packages."""
+    cpu = _cpu()
+    return json.dumps([cpu["model"], cpu["flags"], _versions((*PACKAGES, *DECODERS))])
 
 
 def load_average() -> list[float] | None:

@@ -28,7 +28,13 @@ from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.formats import format_of
 from antispoof.manifest import check_file, describe_file, read_manifest
 from antispoof.outputs import make_folder
-from benchmarks.conditions import gather_conditions, load_average, refuse_existing, write_results
+from benchmarks.conditions import (
+    gather_conditions,
+    load_average,
+    refuse_existing,
+    surroundings,
+    write_results,
+)
 from benchmarks.gate import agreement, judge
 from benchmarks.harness import measure
 from benchmarks.latency_rows import comparison
@@ -103,7 +109,7 @@ class ScoreReader:
 
 def _key(path: Path, clips: Clips) -> str:
     """Returns what names the memory of a file on a list of clips."""
-    digest = hashlib.sha256(describe_file(path).sha256.encode())
+    digest = hashlib.sha256(f"{surroundings()}\n{describe_file(path).sha256}".encode())
     for trial, file in zip(clips.trials, clips.files, strict=True):
         digest.update(f"{trial.name} {file.stat().st_size} {file.stat().st_mtime_ns}\n".encode())
     return digest.hexdigest()[:32]

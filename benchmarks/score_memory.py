@@ -1,7 +1,8 @@
 """Remembers on disk what detectors said of clips, so that a measurement is gone on with and not begun again.
 
 The memory of one detector on one list of clips is a text file of lines ``name <tab> score``. Lines are added
-as clips are scored, so an interrupted run goes on where it stopped and a repeated one is done at once.
+as clips are scored, so an interrupted run goes on where it stopped and a repeated one is done at once. On
+another processor, or with another version of a runtime or a decoder, nothing is remembered.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from antispoof.errors import UserError
+from benchmarks.conditions import surroundings
 
 
 def remembered_scores(
@@ -30,7 +32,7 @@ def remembered_scores(
 
     Args:
         folder: Where memories lie; made where it is missing. None remembers nothing.
-        key: All that the scores depend on; names the file.
+        key: All that the scores depend on but for the surroundings; names the file with them.
         names: Of the clips. Clips of one name have one score.
         score: Returns the scores of clips, given their places in ``names``.
         at_once: How many clips it is asked for.
@@ -39,7 +41,8 @@ def remembered_scores(
     Raises:
         UserError: The memory is damaged or cannot be written.
     """
-    file = None if folder is None else folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.tsv"
+    whole = f"{surroundings()}\n{key}"
+    file = None if folder is None else folder / f"{hashlib.sha256(whole.encode()).hexdigest()[:32]}.tsv"
     known = {} if file is None else _open(file)
     todo = [place for place, name in enumerate(names) if name not in known]
     with tqdm(total=len(todo), desc=title, unit="clip", disable=None if title else True) as bar:

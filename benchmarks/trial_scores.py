@@ -46,7 +46,8 @@ def find_clips(protocol: Path, audio: Path, *, format: str | None, splits: Seque
 def score_clips(runtime: Runtime, clips: Clips, memory: Path | None) -> np.ndarray:
     """Returns the scores ``(trials,)``, from ``memory`` (a folder) as far as they are known there.
 
-    They are remembered by the sha256 of the model and by name, size and time of change of each clip.
+    They are remembered by the sha256 of the model, by name, size and time of change of each clip, and by the
+    processor and the versions of what runs the model and decodes the clips.
 
     Raises:
         UserError: A clip cannot be read or scored, or the memory is damaged or cannot be written.

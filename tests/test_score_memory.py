@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +41,20 @@ def test_scores_come_back_to_the_bit_and_are_computed_once(tmp_path: Path, at_on
     remembered_scores(tmp_path, "other key", NAMES, scorer, at_once=at_once)
     remembered_scores(None, "key", NAMES, scorer, at_once=at_once)
     assert len(scorer.asked) == 15
+
+
+def test_scores_of_another_version_of_a_runtime_are_not_taken_for_this_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = Scorer()
+    remembered_scores(tmp_path, "key", NAMES, scorer)
+    version = importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda name: "9" if name == "onnxruntime" else version(name)
+    )
+    for _ in range(2):
+        remembered_scores(tmp_path, "key", NAMES, scorer)
+    assert len(scorer.asked) == 2 * len(NAMES)
 
 
 def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
