@@ -17,6 +17,7 @@ what got worse by more than the noise is named. Exit code 1 where something did,
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -98,8 +99,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"{args.out} holds files already; give another --out or remove it")
     if (args.audio is None) != (args.protocol is None):
         raise UserError("--audio and --protocol go together")
-    if args.trials < 2 or args.repeats < 1 or not args.seconds > 0:
-        raise UserError("--trials takes at least 2, --repeats 1, --seconds more than 0")
+    if args.trials < 2 or args.repeats < 1 or not 0 < args.seconds < math.inf:
+        raise UserError("--trials takes at least 2, --repeats 1, --seconds a finite number above 0")
     if args.against and not (args.against / "bench.json").is_file():
         raise UserError(f"{args.against} holds no bench.json; name the OUT of an earlier bench")
 

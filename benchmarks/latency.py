@@ -18,6 +18,7 @@ to hold the model, and at the highest while it ran. Exit code 1 where an artifac
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 from pathlib import Path
@@ -119,8 +120,8 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     artifacts, threads = parse_artifacts(args.artifacts, args.model), parse_threads(args.threads)
     for flag in ("repeats", "seconds", "hop", "time_out"):
-        if not getattr(args, flag) > 0:
-            raise UserError(f"--{flag.replace('_', '-')} takes a number above 0")
+        if not 0 < getattr(args, flag) < math.inf:
+            raise UserError(f"--{flag.replace('_', '-')} takes a finite number above 0")
     if args.json:
         refuse_existing(args.json, args.force)
     earlier = read_results(args.against, KIND) if args.against else {}

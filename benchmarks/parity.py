@@ -184,8 +184,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Refuses what would only fail after the scoring."""
     if args.bootstrap < 1 or args.seed < 0:
         raise UserError("--bootstrap takes at least 1, --seed at least 0")
-    if not args.allowed_eer_difference > 0:
-        raise UserError("--allowed-eer-difference must be above 0: no number of trials shows equality")
+    if not 0 < args.allowed_eer_difference <= 100:
+        raise UserError("--allowed-eer-difference takes up to 100 and more than 0: no trials show equality")
     if not 0 <= args.least_correlation <= 1:
         raise UserError(f"--least-correlation takes 0 to 1, not {args.least_correlation:g}")
     if args.json:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,8 +208,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     args = parser().parse_args(argv)
     labels, extra = chosen(args.only), parse_artifacts(args.extra, None)
-    if args.threads < 1 or args.repeats < 1 or not args.seconds > 0:
-        raise UserError("--threads and --repeats take at least 1, --seconds more than 0")
+    if args.threads < 1 or args.repeats < 1 or not 0 < args.seconds < math.inf:
+        raise UserError("--threads and --repeats take at least 1, --seconds a finite number above 0")
     if args.json:
         refuse_existing(args.json, args.force)
     clips, calibration = clips_for(args.audio)

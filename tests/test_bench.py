@@ -156,6 +156,11 @@ def test_without_a_gpu_nothing_is_measured() -> None:
         gpu.main([])
 
 
+def test_a_time_that_results_cannot_hold_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--seconds a finite number"):
+        bench.main(["fscnn", "--out", str(tmp_path / "out"), "--seconds", "inf"])
+
+
 @pytest.mark.slow
 def test_a_whole_bench_and_another_against_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = tmp_path / "first", tmp_path / "second"

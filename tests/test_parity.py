@@ -62,6 +62,13 @@ def test_rounding_flips_no_decision() -> None:
         assert judge(scores, scores + step, listed, draws=1).flips == ()
 
 
+@pytest.mark.parametrize("points", ["0", "nan", "inf"])
+def test_what_is_allowed_is_a_number_that_results_can_hold(points: str) -> None:
+    flags = ["a", "b", "--audio", "clips", "--protocol", "list", "--allowed-eer-difference", points]
+    with pytest.raises(UserError, match="--allowed-eer-difference"):
+        parity.main(flags)
+
+
 def test_a_turned_polarity_fails_and_is_named() -> None:
     scores, listed = trials(4_000)
     verdict = judge(scores, -scores, listed, allowed=ALLOWED)

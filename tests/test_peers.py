@@ -107,6 +107,11 @@ def test_unknown_peers_and_too_few_recordings_are_refused(speech_folder: Path) -
     assert not any(np.array_equal(a, b) for a in parity for b in calibration)
 
 
+def test_a_time_that_results_cannot_hold_is_refused() -> None:
+    with pytest.raises(UserError, match="--seconds a finite number"):
+        peers.main(["--seconds", "inf"])
+
+
 @pytest.mark.slow
 def test_a_whole_run_keeps_what_failed_as_a_row(
     checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

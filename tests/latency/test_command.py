@@ -114,6 +114,7 @@ def test_against_compares_ratios_to_the_same_base_only(results: Path) -> None:
         (["{a}", "--threads", "1,,2"], "--threads"),
         (["{a}", "--repeats", "0"], "--repeats"),
         (["{a}", "--hop", "nan"], "--hop"),
+        (["{a}", "--seconds", "inf"], "--seconds"),  # which JSON cannot hold
         (["{a}", "--model", "aasist-l"], "--model is for checkpoints"),
         (["{a}", "--against", "{text}"], "not JSON"),
     ],
