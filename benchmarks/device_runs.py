@@ -146,7 +146,7 @@ def is_steady(blocks: Sequence[Block]) -> bool:
     if len(blocks) < 2 or not all(block.counts for block in blocks[-2:]):
         return False
     earlier, later = (median(block.answer.times_ms) for block in blocks[-2:])
-    return abs(later / earlier - 1) <= STEADY
+    return abs(later - earlier) <= STEADY * earlier
 
 
 def figures(blocks: Sequence[Block]) -> Row:

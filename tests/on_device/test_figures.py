@@ -15,6 +15,7 @@ def test_blocks_are_steady_when_two_cool_ones_agree() -> None:
     assert is_steady([block(12), block(10), block(10.2)])
     assert not is_steady([block(10, heat=2), block(10)])
     assert is_steady([block(10, heat=None), block(10, heat=None)])  # a device that does not tell
+    assert is_steady([block(0), block(0)])  # a clock too coarse for the model
 
 
 def test_figures_are_of_the_steady_blocks_alone() -> None:
