@@ -15,7 +15,7 @@ def latency(document: Row) -> str:
     for row in document["rows"]:
         name = row["label"] + ("" if row["threads"] == 1 else f", {row['threads']} threads")
         if "failed" in row:
-            rows.append([name, "", "", "", "", row["failed"].replace("|", "/")])
+            rows.append([name, "", "", "", "", row["failed"]])
             continue
         by = row["judged_by"]
         ratio = row["ratio"][by]["estimate"] if "ratio" in row else 1.0
@@ -215,16 +215,17 @@ def on_device(document: Row) -> str:
         device, times, golden = row["device"], row["ms"], row["golden"]
         named = (device.get("manufacturer"), device["model"], device.get("chip"))
         figures = (times["p50"], times["p90"], times["least"], row["first_run_ms"], row["load_ms"])
-        cells = [
-            " ".join(filter(None, named)),
-            row["file"],
-            ", ".join(filter(None, (row["library"], row.get("runtime"), row.get("where")))),
-            str(row["threads"]),
-            *("" if value is None else f"{three_digits(value)} ms" for value in figures),
-            f"{golden['max_difference']:.0e}" if golden else "",
-            "" if row["steady"] else "never steady",
-        ]
-        rows.append([cell.replace("|", "/") for cell in cells])  # a browser's name for a device is anything
+        rows.append(
+            [
+                " ".join(filter(None, named)),
+                row["file"],
+                ", ".join(filter(None, (row["library"], row.get("runtime"), row.get("where")))),
+                str(row["threads"]),
+                *("" if value is None else f"{three_digits(value)} ms" for value in figures),
+                f"{golden['max_difference']:.0e}" if golden else "",
+                "" if row["steady"] else "never steady",
+            ]
+        )
     header = ["device", "file", "runtime", "threads", "median", "p90", "least", "first run", "load"]
     conditions = document["conditions"]
     where = "In a browser, by the page's own clock. " if _in_browser(document) else ""

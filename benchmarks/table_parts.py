@@ -13,9 +13,12 @@ def three_digits(value: float) -> str:
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """Returns a Markdown table whose columns after the first are aligned to the right."""
+    """Returns a Markdown table whose columns after the first are aligned to the right.
+
+    A bar in a cell, as file names, messages and devices' names may have one, becomes a slash.
+    """
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |" for cells in lines)
 
 
 def measured_on(document: Row) -> str:

@@ -89,6 +89,14 @@ def test_a_latency_table_says_what_failed_and_which_clock_judged_how_many_thread
     assert "processor time per clip" in RENDERERS["latency"](document)
 
 
+def test_a_name_with_a_bar_stays_in_its_cell() -> None:
+    document = json.loads((report.RESULTS / "robustness-fscnn.json").read_text())
+    columns = RENDERERS["robustness"](document).splitlines()[0].count("|")
+    for row in document["rows"]:
+        row["label"] = "a|b"
+    assert RENDERERS["robustness"](document).splitlines()[0].count("|") == columns
+
+
 VOID = {"meta", "circle", "rect", "path"}  # elements that this page writes without a closing tag
 
 
