@@ -124,6 +124,8 @@ def _recognise(line: str, format: str | None) -> Layout:
     fields = line.split()
     if len(fields) == 4 and fields[2] in LABELS:
         raise ValueError("this is a score file (utt attack key score), not a protocol")
+    if len(fields) == 1 and "," not in line:
+        raise ValueError("this list names trials without labels; take its keys (2021: trial_metadata.txt)")
     raise ValueError(f"this line is not of the format {' or '.join(wanted)}")
 
 

@@ -147,6 +147,8 @@ def test_a_split_of_a_list_without_splits_is_refused(protocol: Writer) -> None:
         ("path\tlabel\nn.wav\tnoise\n", "lists no trial"),
         ("what is this\n", ":1: this line is not of the format"),
         ("LA_E_1 A07 spoof -1.5\n", ":1: this is a score file"),
+        ("LA_E_9332881\nLA_E_6866159\n", ":1: this list names trials without labels"),  # ASVspoof 2021's .trl
+        ("0.wav,spoof\n", ":1: this line is not of the format"),
         ("S U1 - - bonafide\nS U1 - - bonafide\n", ":2: U1 is listed a second time"),
         ("S U1 - - bonafide\nS U2 - bonafide\n", ":2: 4 columns where asvspoof2019 has 5"),
         ("S U1 - - bonafide\nS U2 - - fake\n", ":2: the label 'fake'"),
