@@ -27,7 +27,7 @@ from tqdm import tqdm
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.formats import format_of
 from antispoof.manifest import check_file, describe_file, read_manifest
-from antispoof.outputs import make_folder
+from antispoof.outputs import make_folder, write_whole
 from benchmarks.conditions import (
     gather_conditions,
     load_average,
@@ -78,21 +78,29 @@ class Outcome:
 
 
 def run_file(path: Path, clips: Clips, memory: Path) -> Outcome:
-    """Returns what a file makes of the clips, from ``memory`` (a folder) as far as it is known there."""
+    """Returns what a file makes of the clips, from ``memory`` (a folder) as far as it is known there.
+
+    Raises:
+        UserError: The file cannot be run, a clip cannot be read, or the memory is damaged.
+    """
     make_folder(memory)
     kept = memory / f"{_key(path, clips)}.nodes.jsonl"
     known: dict[str, tuple[float, Nodes]] = {}
     if kept.exists():
-        whole, _, _ = kept.read_text(encoding="utf-8").rpartition("\n")
-        known = {name: (score, nodes) for name, score, nodes in map(json.loads, whole.splitlines())}
-        kept.write_text("".join(_line(name, *values) for name, values in known.items()), encoding="utf-8")
+        try:
+            whole, _, _ = kept.read_text(encoding="utf-8").rpartition("\n")
+            rows = map(json.loads, whole.splitlines())
+            known = {name: (float(score), nodes) for name, score, nodes in rows}
+        except (ValueError, TypeError):
+            raise UserError(f"{kept} is damaged: delete it") from None
+        write_whole(kept, "".join(_line(name, *values) for name, values in known.items()))
     names = [trial.name for trial in clips.trials]
     todo = [index for index, name in enumerate(names) if name not in known]
     reader = NodeReader(path) if format_of(path).name == "onnx" else ScoreReader(path)
     for index in tqdm(todo, desc=path.name, unit="clip", disable=None):
         known[names[index]] = reader.read(clips, index)
-        with kept.open("a", encoding="utf-8") as rows:
-            rows.write(_line(names[index], *known[names[index]]))
+        with kept.open("a", encoding="utf-8") as lines:
+            lines.write(_line(names[index], *known[names[index]]))
     return Outcome(np.array([known[name][0] for name in names]), [known[name][1] for name in names])
 
 

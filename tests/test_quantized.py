@@ -65,6 +65,17 @@ def test_a_row_has_everything_and_is_made_again_from_memory(
     assert [file.read_text() for file in memory] == whole
 
 
+@pytest.mark.parametrize("damage", [b"junk\n", b"[1]\n", b'["a", "x", []]\n', b"\xff\n"])
+def test_a_damaged_memory_is_refused(place: Path, tmp_path: Path, damage: bytes) -> None:
+    clips = find_clips(place / "labels.tsv", place, format=None, splits=[])
+    quantized.run_file(place / "one.onnx", clips, tmp_path)
+    [file] = tmp_path.iterdir()
+    file.write_bytes(damage)
+    with pytest.raises(UserError, match="is damaged: delete it"):
+        quantized.run_file(place / "one.onnx", clips, tmp_path)
+    assert file.read_bytes() == damage
+
+
 def test_random_weights_have_no_eer(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clips = find_clips(place / "labels.tsv", place, format=None, splits=[])
     outcome = quantized.run_file(place / "one.onnx", clips, place / "cache")
