@@ -11,9 +11,9 @@ from typing import Any
 INFINITE = float("inf")
 
 
-def within(low: float, high: float = INFINITE, **default: Any) -> Any:
-    """Declares a number, or several, that must lie in ``low..high``, both included."""
-    return field(metadata={"range": (low, high)}, **default)
+def within(low: float, high: float = INFINITE, *, rising: bool = False, **default: Any) -> Any:
+    """Declares a number, or several, that must lie in ``low..high``; a ``rising`` pair must not fall."""
+    return field(metadata={"range": (low, high), "rising": rising}, **default)
 
 
 def one_of(*choices: str, **default: Any) -> Any:
@@ -92,11 +92,11 @@ def _check_allowed(metadata: Any, value: Any, key: str) -> None:
         low, high = metadata["range"]
         outside = [item for item in single if not low <= item <= high]
         if outside:
-            span = f"at least {low:g}" if high == INFINITE else f"in {low:g} to {high:g}"
-            raise ValueError(f"{key} must be {span}, not {outside[0]:g}")
+            span = f"at least {low}" if high == INFINITE else f"in {low} to {high}"
+            raise ValueError(f"{key} must be {span}, not {outside[0]}")
     if "choices" in metadata and value not in metadata["choices"]:
         raise ValueError(f"{key} must be one of {', '.join(metadata['choices'])}, not {value!r}")
-    if isinstance(value, tuple) and key.endswith("_db") and value[0] > value[1]:
+    if metadata.get("rising") and value[0] > value[1]:
         raise ValueError(f"{key} must run from low to high, not from {value[0]:g} to {value[1]:g}")
 
 

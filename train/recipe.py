@@ -88,25 +88,30 @@ class AugmentRecipe:
     """
 
     speed_share: float = within(0, 1, default=0.0)
-    speed: tuple[float, float] = within(0.5, 2, default=(0.9, 1.1))
+    speed: tuple[float, float] = within(0.5, 2, rising=True, default=(0.9, 1.1))
     short_share: float = within(0, 1, default=0.0)
     room_share: float = within(0, 1, default=0.0)
     distortion_share: float = within(0, 1, default=0.0)
     rawboost_share: float = within(0, 1, default=0.0)
     noise_share: float = within(0, 1, default=0.0)
-    noise_snr_db: tuple[float, float] = within(-20, 80, default=(20.0, 40.0))
+    noise_snr_db: tuple[float, float] = within(-20, 80, rising=True, default=(20.0, 40.0))
     equaliser_share: float = within(0, 1, default=0.0)
     equaliser_db: float = within(0, 30, default=5.0)
     low_pass_share: float = within(0, 1, default=0.0)
-    low_pass_hz: tuple[float, float] = within(500, 8_000, default=(3_400.0, 7_500.0))
+    low_pass_hz: tuple[float, float] = within(500, 8_000, rising=True, default=(3_400.0, 7_500.0))
     high_pass_share: float = within(0, 1, default=0.0)
     mask_share: float = within(0, 1, default=0.0)
     hiss_share: float = within(0, 1, default=0.0)
     telephone_share: float = within(0, 1, default=0.0)
     codec_share: float = within(0, 1, default=0.0)
     codecs: tuple[str, ...] = ("mp3", "aac")
-    gain_db: tuple[float, float] = within(-60, 40, default=(0.0, 0.0))
+    gain_db: tuple[float, float] = within(-60, 40, rising=True, default=(0.0, 0.0))
     mixup_alpha: float = within(0, 100, default=0.0)
+
+    def __post_init__(self) -> None:
+        """Refuses codecs without a name."""
+        if self.codec_share and not self.codecs:
+            raise ValueError("augment.codec_share needs augment.codecs")
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,9 @@ class LossRecipe:
         weighted = self.label_smoothing or self.class_weights != (1.0, 1.0)
         if weighted and self.name not in ("cross-entropy", "additive-margin"):
             raise ValueError(f"loss.class_weights and loss.label_smoothing mean nothing to {self.name}")
+        above, below = self.cosines
+        if above <= below:
+            raise ValueError(f"loss.cosines must run from high to low, not from {above:g} to {below:g}")
 
 
 @dataclass(frozen=True)
@@ -152,6 +160,11 @@ class AdversarialRecipe:
 
     epsilon: float = within(0, 1000, default=0.0)
     layer: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuses a layer that nothing would push."""
+        if self.layer and not self.epsilon:
+            raise ValueError("adversarial.layer does nothing without adversarial.epsilon")
 
 
 @dataclass(frozen=True)
@@ -235,6 +248,11 @@ class QuantizeRecipe:
     weight_bits: int = within(7, 8, default=8)
     activation_bits: int = within(8, 16, default=8)
     follow: float = within(0, 0.9999, default=0.95)
+
+    def __post_init__(self) -> None:
+        """Refuses integers that no quantizer makes."""
+        if self.activation_bits not in (8, 16):
+            raise ValueError(f"quantize.activation_bits must be 8 or 16, not {self.activation_bits}")
 
 
 @dataclass(frozen=True)
