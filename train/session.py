@@ -75,6 +75,8 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     """
     if args.threads < 1:
         raise UserError(f"--threads must be at least 1, not {args.threads}")
+    if args.workers < 0:
+        raise UserError(f"--workers must be at least 0, not {args.workers}")
     if args.resume and args.force:
         raise UserError("--resume goes on with a run and --force drops it: give one of them")
     if args.device == "cuda" and not torch.cuda.is_available():
@@ -116,7 +118,7 @@ def ranks_of(args: argparse.Namespace) -> Iterator[Ranks]:
     ranks = join_ranks(torch.device(args.device))
     try:
         if ranks.first:
-            _prepare(args.out, args.resume, args.force)
+            _check_folder(args.out, args.resume, args.force)
         ranks.wait()
         try:
             yield ranks
@@ -126,17 +128,17 @@ def ranks_of(args: argparse.Namespace) -> Iterator[Ranks]:
         leave_ranks()
 
 
-def _prepare(folder: Path, resume: bool, force: bool) -> None:
-    """Makes the folder of the run; an old run in it is resumed, dropped or refused."""
+def _check_folder(folder: Path, resume: bool, force: bool) -> None:
+    """Makes the folder of the run; an old run in it that is neither to be resumed nor dropped is refused."""
     make_folder(folder)
-    old = [*saved_states(folder), *(folder / name for name in OUTPUTS if (folder / name).exists())]
-    if old and not (resume or force):
+    if _old_run(folder) and not (resume or force):
         raise UserError(f"{folder} holds a run already: --resume goes on with it, --force drops it")
     if resume and not saved_states(folder) and (folder / FINAL).exists():
         raise UserError(f"{folder} holds a finished run and no state to resume from: --force drops it")
-    if force:
-        for path in old:
-            path.unlink()
+
+
+def _old_run(folder: Path) -> list[Path]:
+    return [*saved_states(folder), *(folder / name for name in OUTPUTS if (folder / name).exists())]
 
 
 @dataclass(frozen=True)
@@ -254,6 +256,9 @@ def carry_out(
     if args.resume and saved_states(args.out):
         training.resume()
     if ranks.first:
+        if args.force:  # not before: what is wrong with this run must not cost the old one
+            for path in _old_run(args.out):
+                path.unlink()
         facts = {**_facts(recipe, args, material.rows), **method}
         write_whole(args.out / "run.json", json.dumps(facts, indent=1) + "\n")
     journal.open(training.step)

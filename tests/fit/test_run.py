@@ -175,6 +175,25 @@ def test_runs_are_not_overwritten(finished: Path, corpus: Path, config: Path, tm
         fit.main(arguments(config, corpus, stateless, "--resume"))
 
 
+def test_the_old_run_is_dropped_when_the_new_one_begins(
+    finished: Path, corpus: Path, config: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    files = sorted(out.iterdir())
+    too_long = write_recipe(tmp_path / "out", changed("data", "crop_samples", 16_000)).rename(
+        tmp_path / "long"
+    )
+    for recipe, more in ((too_long, []), (config, ["--protocol", "none.tsv"]), (config, ["--workers", "-1"])):
+        with pytest.raises(UserError):
+            fit.main(arguments(recipe, corpus, out, "--force", *more))
+        assert sorted(out.iterdir()) == files
+    # It may even begin with what the old one left.
+    start = out / "final.safetensors"
+    assert fit.main(arguments(config, corpus, out, "--force", "--steps", "1", "--start", str(start))) == 0
+    assert [path.name for path in saved_states(out)] == ["state-00000001.pt"]
+
+
 def test_crops_longer_than_the_clip_are_refused(corpus: Path, tmp_path: Path) -> None:
     config = write_recipe(tmp_path, changed("data", "crop_samples", 16_000))
     with pytest.raises(UserError, match="crop_samples is 16000, but a clip of aasist-l has 12000"):
