@@ -54,15 +54,20 @@ def read_rows(path: Path, folder: Path = Path()) -> list[Row]:
         folder: Where its paths start.
 
     Raises:
-        UserError: The file cannot be read, lacks a column, or a line does not fit its header.
+        UserError: The file cannot be read, lacks a column, a line does not fit its header, or two lines are
+            of one recording.
     """
     lines = text_lines(path)
     columns: dict[str, int] | None = None
     rows = []
+    seen: dict[str, int] = {}
     for number, line in lines:
         fields = split_fields(line, "\t")
         if columns is None:
-            columns = header_columns(fields)
+            try:
+                columns = header_columns(fields)
+            except ValueError as error:
+                raise UserError(f"{path}:{number}: {error}") from None
             missing = [name for name in ("path", "label", "split") if name not in columns]
             if missing:
                 raise UserError(
@@ -76,6 +81,10 @@ def read_rows(path: Path, folder: Path = Path()) -> list[Row]:
             if row.label not in (*CLASSES, NOISE, UNLABELLED):
                 known_labels = ", ".join((*CLASSES, NOISE, UNLABELLED))
                 raise UserError(f"{path}:{number}: the label {row.label!r} is none of {known_labels}")
+            if seen.setdefault(row.path, number) != number:
+                raise UserError(
+                    f"{path}:{number}: {row.path} is in the list already, in line {seen[row.path]}"
+                )
             rows.append(row)
     return rows
 
@@ -104,7 +113,7 @@ def may_train(row: Row, recipe: DataRecipe) -> bool:
 
 
 def training_rows(
-    rows: Iterable[Row], recipe: DataRecipe, copies: Iterable[Row] = ()
+    rows: Sequence[Row], recipe: DataRecipe, copies: Iterable[Row] = ()
 ) -> tuple[list[Row], list[Row], list[Row]]:
     """Returns speech to train on, additive noise and impulse responses, of the train split alone.
 
@@ -114,18 +123,65 @@ def training_rows(
         copies: Made of those that may be used, so only their split counts.
 
     Raises:
-        UserError: A class has no recording left.
+        UserError: A class has no recording left, or a copy is of a recording that is not to be trained on.
     """
     allowed = [row for row in rows if row.split == "train" and may_train(row, recipe)]
     speech = [row for row in allowed if row.label in CLASSES]
-    speech += [row for row in copies if row.split == "train" and row.label in CLASSES]
+    copied = [row for row in copies if row.split == "train" and row.label in CLASSES]
+    _check_sources(copied, rows)
+    speech += copied
     sounds = [row for row in allowed if row.label == NOISE]
     noise = [row for row in sounds if row.path.startswith(recipe.noise_folders)]
     rooms = [row for row in sounds if row.path.startswith(recipe.room_folders)]
     for label in CLASSES:
         if not any(row.label == label for row in speech):
-            raise UserError(f"no {label} recording of the train split may be used; see data in the recipe")
+            check_usable(rows, label, recipe)
     return speech, noise, rooms
+
+
+def check_usable(rows: Iterable[Row], label: str, recipe: DataRecipe) -> None:
+    """Refuses a list of which no recording of a class may be trained on.
+
+    Raises:
+        UserError: None may, and why.
+    """
+    listed = [row for row in rows if row.split == "train" and row.label == label]
+    if not listed:
+        raise UserError(f"the list has no {label} recording in the split train")
+    if any(may_train(row, recipe) for row in listed):
+        return
+    if any(row.path.startswith(recipe.folders or "") for row in listed):
+        why = "data.refuse_licences in the recipe holds words of their licences"
+    else:
+        why = f"they are in none of the recipe's data.folders, {', '.join(recipe.folders)}"
+    raise UserError(f"no {label} recording of the train split may be used: {why}")
+
+
+def _check_sources(copies: Iterable[Row], rows: Iterable[Row]) -> None:
+    """Refuses copies made before their originals went to another split."""
+    elsewhere = {row.path: row.split for row in rows if row.split != "train"}
+    for copy in copies:
+        if copy.source in elsewhere:
+            raise UserError(
+                f"{copy.folder / copy.path} was made of {copy.source}, which the list has in the split "
+                f"{elsewhere[copy.source]}: make the copies of this list"
+            )
+
+
+def check_apart(rows: Sequence[Row], clips: Sequence[np.ndarray]) -> None:
+    """Refuses recordings that are there twice, under other names, in two splits or with two labels.
+
+    Raises:
+        UserError: One is.
+    """
+    known: dict[bytes, Row] = {}
+    for row, clip in zip(rows, clips, strict=True):
+        other = known.setdefault(hashlib.sha256(clip.tobytes()).digest(), row)
+        if other.split != row.split or {other.label, row.label} == set(CLASSES):
+            raise UserError(
+                f"{other.path} ({other.label}, {other.split}) and {row.path} ({row.label}, {row.split}) "
+                "are the same recording: leave one out"
+            )
 
 
 def unlabelled_rows(folder: Path) -> list[Row]:

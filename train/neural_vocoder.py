@@ -36,7 +36,7 @@ from antispoof.data import BONAFIDE
 from antispoof.errors import UserError, one_line, run
 from antispoof.memory import keep_freed_memory
 from antispoof.outputs import make_folder, write_whole
-from train.dataset import INT16_SCALE, decode, may_train, read_rows
+from train.dataset import INT16_SCALE, check_usable, decode, may_train, read_rows
 from train.recipe import read_recipe
 from train.resynthesis import Resynthesis, mel_filters
 
@@ -316,8 +316,7 @@ def main(argv: list[str] | None = None) -> int:
     data = read_recipe(args.config).data
     rows = read_rows(args.protocol or args.audio / "manifest.tsv", args.audio)
     speech = [row for row in rows if row.split == "train" and row.label == BONAFIDE and may_train(row, data)]
-    if not speech:
-        raise UserError("no bona fide recording of the train split may be used; see data in the recipe")
+    check_usable(rows, BONAFIDE, data)
     torch.set_num_threads(args.threads)
     clips = decode(speech, partial(tqdm, desc="decoding", unit="clip", disable=None))
     keep_freed_memory()

@@ -28,7 +28,17 @@ from antispoof.models import Detector
 from antispoof.outputs import make_folder, write_whole
 from train.augment import Augmentation
 from train.curves import Journal
-from train.dataset import CLASSES, Batches, Row, decode, fingerprint, pairs_to_draw, read_lists, training_rows
+from train.dataset import (
+    CLASSES,
+    Batches,
+    Row,
+    check_apart,
+    decode,
+    fingerprint,
+    pairs_to_draw,
+    read_lists,
+    training_rows,
+)
 from train.loop import PRECISIONS, Dressing, Run
 from train.objective import Objective
 from train.ranks import Ranks, join_ranks, leave_ranks
@@ -183,6 +193,7 @@ def gather(
         decode(part, _watch(name, ranks)) for name, part in (("noise", noise), ("rooms", rooms), ("dev", dev))
     )
     clips = decode(speech, _watch("speech", ranks), store=store_of(args.out, ranks))
+    check_apart([*speech, *dev], [*clips, *dev_clips])
     torch.set_num_threads(args.threads)
     augment = Augmentation(recipe.augment, noises, room_clips)
     batches = Batches(

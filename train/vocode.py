@@ -37,7 +37,7 @@ from antispoof.errors import UserError, run
 from antispoof.manifest import describe_file
 from antispoof.outputs import make_folder, write_whole
 from train.augment import BIT_RATES
-from train.dataset import Row, may_train, read_rows
+from train.dataset import Row, check_usable, may_train, read_rows
 from train.lyra import load_lyra
 from train.made_clips import write_clip, write_list
 from train.neural_vocoder import load_vocoder
@@ -212,8 +212,7 @@ def main(argv: list[str] | None = None) -> int:
     data = read_recipe(args.config).data
     rows = read_rows(args.protocol or args.audio / "manifest.tsv", args.audio)
     speech = [row for row in rows if row.split == "train" and row.label != NOISE and may_train(row, data)]
-    if not any(row.label == BONAFIDE for row in speech):
-        raise UserError("no bona fide recording of the train split may be used; see data in the recipe")
+    check_usable(rows, BONAFIDE, data)
     make_folder(args.out)
     jobs = [
         Job(

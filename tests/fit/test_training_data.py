@@ -13,7 +13,15 @@ from antispoof.errors import UserError
 from tests.fit.recordings import voice
 from tests.fit.small_recipe import REPOSITORY
 from train.augment import Augmentation, random_crop, rms
-from train.dataset import Batches, Row, draw_probabilities, may_train, read_rows, training_rows
+from train.dataset import (
+    Batches,
+    Row,
+    check_apart,
+    draw_probabilities,
+    may_train,
+    read_rows,
+    training_rows,
+)
 from train.evaluation import degrade
 from train.recipe import AugmentRecipe, DataRecipe, read_recipe
 
@@ -51,9 +59,33 @@ def test_only_the_train_split_is_trained_on(corpus: Path) -> None:
 
 
 def test_a_class_without_recordings_is_refused() -> None:
-    rows = [Row("a", "spoof", "train"), Row("b", "bonafide", "dev")]
-    with pytest.raises(UserError, match="no bonafide recording of the train split"):
+    rows = [Row("a", "spoof", "train", licence="BY-NC"), Row("b", "bonafide", "dev")]
+    with pytest.raises(UserError, match="the list has no bonafide recording in the split train"):
         training_rows(rows, DataRecipe())
+    rows.append(Row("c", "bonafide", "train"))
+    with pytest.raises(UserError, match=r"they are in none of the recipe's data.folders, free/, mine/"):
+        training_rows(rows, DataRecipe(folders=("free/", "mine/")))
+    with pytest.raises(UserError, match=r"data.refuse_licences in the recipe holds words of their licences"):
+        training_rows(rows, DataRecipe(refuse_licences=("BY-NC",)))
+
+
+def test_copies_of_what_is_not_in_train_are_refused() -> None:
+    rows = [Row("a", "spoof", "train"), Row("b", "bonafide", "train"), Row("c", "bonafide", "dev")]
+    copies = [Row(f"{source}.0", "spoof", "train", source=source) for source in "bc"]
+    assert len(training_rows(rows, DataRecipe(), copies[:1])[0]) == 3
+    with pytest.raises(UserError, match=r"c.0 was made of c, which the list has in the split dev"):
+        training_rows(rows, DataRecipe(), copies)
+
+
+@pytest.mark.parametrize(("label", "split"), [("bonafide", "dev"), ("spoof", "train")])
+def test_a_recording_under_two_names_has_one_label_and_split(label: str, split: str) -> None:
+    rows = [Row("a", "bonafide", "train"), Row("again", "bonafide", "train"), Row("b", label, split)]
+    one, other = np.arange(9, dtype=np.int16), np.arange(8, dtype=np.int16)
+    check_apart(rows, [one, one, other])
+    with pytest.raises(
+        UserError, match=rf"again \(bonafide, train\) and b \({label}, {split}\) are the same"
+    ):
+        check_apart(rows, [other, one, one])
 
 
 @pytest.mark.parametrize(
@@ -62,6 +94,8 @@ def test_a_class_without_recordings_is_refused() -> None:
         ("path\tlabel\na\tspoof\n", "lacks the column 'split'"),
         ("path\tlabel\tsplit\na\tspoof\n", "2 columns where the header has 3"),
         ("path\tlabel\tsplit\na\tfake\ttrain\n", "the label 'fake'"),
+        ("path\tlabel\tsplit\tlabel\n", "the column 'label' stands in the header twice"),
+        ("path\tlabel\tsplit\na\tspoof\ttrain\na\tspoof\tdev\n", "3: a is in the list already, in line 2"),
     ],
 )
 def test_broken_lists_are_refused(tmp_path: Path, text: str, complaint: str) -> None:
