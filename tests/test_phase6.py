@@ -81,6 +81,8 @@ def test_the_hardest_recordings_of_the_train_split_go(
         clean.main(flags)
     with pytest.raises(UserError, match="is none"):
         clean.main([*flags, "--force", "--drop", "0.01"])
+    with pytest.raises(UserError, match="--threads must be at least 1"):
+        clean.main([*flags, "--force", "--threads", "0"])
 
 
 def tiny_recipe(folder: Path) -> Path:
@@ -126,3 +128,23 @@ def test_one_command_runs_all_of_phase_6(corpus: Path, phase5: Path, tmp_path: P
         phase6.main(argv)
     with pytest.raises(UserError, match="NAME=FILE"):
         phase6.main([*argv, "--phase", "five"])
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (["--split", "tset"], "no trials of both classes in the split 'tset'"),
+        (["--phase", "Phase 4=none.safetensors"], "none.safetensors: no such checkpoint"),
+        (["--threads", "0"], "--threads must be at least 1"),
+        (["--steps", "0"], "schedule.steps must be in"),
+        (["--resume", "--force"], "give one of them"),
+    ],
+)
+def test_what_would_fail_behind_the_training_fails_before_anything(
+    more: list[str], complaint: str, corpus: Path, phase5: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    flags = ["--phase5", phase5, "--config", tiny_recipe(tmp_path), "--audio", corpus, "--out", out]
+    with pytest.raises(UserError, match=complaint):
+        phase6.main([*map(str, flags), *more])
+    assert not out.exists()

@@ -45,6 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not 0 < args.drop < 1:
         raise UserError(f"--drop must be between 0 and 1, not {args.drop:g}")
+    if args.threads < 1:
+        raise UserError(f"--threads must be at least 1, not {args.threads}")
     if args.out.exists() and not args.force:
         raise UserError(f"{args.out} exists; --force replaces it")
     torch.set_num_threads(args.threads)

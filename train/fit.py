@@ -22,13 +22,18 @@ from train.session import add_flags, carry_out, gather, ranks_of, recipe_of
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    add_flags(parser)
-    args = parser.parse_args(argv)
+    args = arguments(argv)
     recipe = recipe_of(args)
     with ranks_of(args) as ranks:
         carry_out(args, recipe, gather(args, recipe, ranks), ranks)
     return 0
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Returns what the command line says."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    add_flags(parser)
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -30,9 +30,10 @@ from antispoof.outputs import make_folder, write_whole
 from train import fit
 from train.clean import clean
 from train.curves import draw_conditions
-from train.dataset import CLASSES, decode, read_rows
+from train.dataset import CLASSES, check_split, decode, read_rows
 from train.evaluation import Figure, degrade, figure_of, load_listener, score_ways
 from train.loop import PRECISIONS
+from train.session import recipe_of
 
 COMPRESSED = ("MP3, 64 kbit/s", "AAC, 32 kbit/s", "Opus, 16 kbit/s")
 
@@ -43,6 +44,12 @@ def main(argv: list[str] | None = None) -> int:
     others = dict(_named_file(text) for text in args.phase)
     protocol = args.protocol or args.audio / "manifest.tsv"
     cleaned, run_folder = args.out / "cleaned.tsv", args.out / "run"
+    training = _fit_flags(args, cleaned, run_folder)
+    # What would end steps 2 and 3 ends the command now, and not after days of training.
+    recipe_of(fit.arguments(training))
+    check_split(read_rows(protocol, args.audio), args.split)
+    for path in others.values():
+        load_model(path)
     make_folder(args.out)
     if cleaned.exists() and not (args.resume or args.force):
         raise UserError(f"{args.out} holds a run already: --resume goes on with it, --force drops it")
@@ -51,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.force or not cleaned.exists():
         dropped = clean(load_model(args.phase5), protocol, args.audio, cleaned)
         print(f"left {len(dropped)} recordings out: {cleaned}")
-    fit.main(_fit_flags(args, cleaned, run_folder))
+    fit.main(training)
     phases = {**others, "Phase 5": args.phase5, "Phase 6": run_folder / "best.safetensors"}
     figures = evaluate(phases, protocol, args.audio, args.split)
     write_whole(args.out / "phases.tsv", _table(figures))
@@ -102,14 +109,8 @@ def _fit_flags(args: argparse.Namespace, cleaned: Path, out: Path) -> list[str]:
 
 
 def evaluate(phases: Mapping[str, Path], protocol: Path, audio: Path, split: str) -> dict[str, list[Figure]]:
-    """Returns the EER of each phase's model on a split, as recorded and through each codec.
-
-    Raises:
-        UserError: The split lacks a class.
-    """
+    """Returns the EER of each phase's model on a split, as recorded and through each codec."""
     rows = [row for row in read_rows(protocol, audio) if row.split == split and row.label in CLASSES]
-    if len({row.label for row in rows}) < 2:
-        raise UserError(f"the list needs bona fide speech and spoofs in the split {split} to evaluate on")
     clips = decode(rows, partial(tqdm, desc=f"decoding {split}", unit="clip", disable=None))
     figures = {}
     for name, path in phases.items():
