@@ -210,6 +210,11 @@ def test_channels_that_do_nothing_are_the_ones_that_go(clips: torch.Tensor) -> N
         assert torch.allclose(pruned.score(pruned(clips)), expected, atol=1e-4)
 
 
+def test_all_channels_are_kept_where_none_is_to_go() -> None:
+    model = create_model("fscnn", **{**SMALL, "channels": (12, 20, 16, 16, 24, 24, 32, 32)})
+    assert prune.prune(model, 1).overrides["channels"] == model.overrides["channels"]
+
+
 def test_a_pruned_checkpoint_is_a_smaller_network_of_the_same_kind(
     clips: torch.Tensor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -95,7 +95,8 @@ def _kept_channels(model: FineStructureCnn, keep: float) -> list[Tensor]:
 
 
 def _rounded(count: float, most: int) -> int:
-    return min(most, max(MULTIPLE, MULTIPLE * round(count / MULTIPLE)))
+    """Returns ``count`` as a multiple of `MULTIPLE`, or all there are, which need not be one."""
+    return most if count >= most else min(most, max(MULTIPLE, MULTIPLE * round(count / MULTIPLE)))
 
 
 def _lengths(stage: ConvNorm) -> Tensor:
