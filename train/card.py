@@ -103,7 +103,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="card.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, help="folder that train/fit.py wrote, or weights that have a card")
     parser.add_argument("--audio", type=Path, required=True, help="folder that the list's paths start from")
     parser.add_argument("--protocol", type=Path, help="the list (default: manifest.tsv in --audio)")

@@ -34,7 +34,9 @@ DROPPED = 0.02
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="clean.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", type=Path, required=True, help="checkpoint that judges")
     parser.add_argument("--audio", type=Path, required=True, help="folder that the list's paths start from")
     parser.add_argument("--protocol", type=Path, help="the list (default: manifest.tsv in --audio)")

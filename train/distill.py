@@ -58,7 +58,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="distill.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add_flags(parser)
     many: dict[str, Any] = {"type": Path, "action": "append", "default": []}
     parser.add_argument("--teacher", **many, help="a checkpoint that hears the student's crops")

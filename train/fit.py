@@ -31,7 +31,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Returns what the command line says."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="fit.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add_flags(parser)
     return parser.parse_args(argv)
 

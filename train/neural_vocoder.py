@@ -327,7 +327,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="neural_vocoder.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--audio", type=Path, required=True, help="folder that the list's paths start from")
     parser.add_argument("--protocol", type=Path, help="the list (default: manifest.tsv in --audio)")
     parser.add_argument(

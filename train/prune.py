@@ -28,7 +28,9 @@ MULTIPLE = 8  # numbers of channels that processors like
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="prune.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("checkpoint", type=Path, help="what is pruned")
     parser.add_argument(
         "--keep", type=float, default=0.75, help="share of the channels (default: %(default)s)"

@@ -55,7 +55,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, help="the recipe, YAML")
     parser.add_argument("--audio", type=Path, required=True, help="folder that the list's paths start from")
     parser.add_argument(
-        "--protocol", type=Path, help="the list, tab-separated (default: manifest.tsv in --audio)"
+        "--protocol",
+        type=Path,
+        help="the list, tab-separated, with the columns path, label (bonafide, spoof or noise) and split "
+        "(train, dev, ...) (default: manifest.tsv in --audio)",
     )
     parser.add_argument(
         "--more", type=Path, action="append", default=[], help="folder of copies that train/vocode.py made"

@@ -176,7 +176,9 @@ def speak(engine: str, voice: str, texts: Sequence[str], path: Path, generator: 
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="text_to_speech.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the clips")
     parser.add_argument("--count", type=int, default=400, help="clips (default: %(default)s)")
     parser.add_argument(

@@ -150,7 +150,9 @@ def write_excerpts(excerpts: Excerpts, seed: int, folder: Path) -> list[dict[str
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="transfer_set.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", type=Path, required=True, help="the recipe, YAML")
     parser.add_argument("--audio", type=Path, required=True, help="folder that the list's paths start from")
     parser.add_argument("--protocol", type=Path, help="the list (default: manifest.tsv in --audio)")
