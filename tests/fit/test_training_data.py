@@ -49,6 +49,13 @@ def test_the_bundled_recipe_trains_on_what_may_be_given_away(
     assert may_train(Row(path, label, "train", licence=licence), recipe.data) == allowed
 
 
+@pytest.mark.parametrize("label", ["spoof", "bonafide"])
+def test_the_recipe_for_recordings_of_ones_own_takes_any(label: str) -> None:
+    recipe = read_recipe(REPOSITORY / "train/configs/fscnn-own.yaml")
+    assert may_train(Row("anywhere/a.wav", label, "train"), recipe.data)
+    Augmentation(recipe.augment, [])  # asks for no recordings of noise or rooms
+
+
 def test_only_the_train_split_is_trained_on(corpus: Path) -> None:
     speech, noise, _ = training_rows(
         read_rows(corpus / "manifest.tsv"), DataRecipe(noise_folders=("noise/",))
