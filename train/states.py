@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +33,25 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
 
 
 def newest_state(folder: Path, identity: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Returns the newest state of a folder.
+    """Returns the newest state of a folder that can be read; any leads to the same weights.
 
     Raises:
         UserError: There is none, or it belongs to another recipe or other conditions.
     """
-    states = saved_states(folder)
-    if not states:
-        raise UserError(f"{folder} holds no state to resume from")
-    state: dict[str, Any] = torch.load(states[-1], weights_only=True, map_location=device)
-    saved = {**state["identity"], "recipe": _in_full(state["identity"]["recipe"])}
-    if saved != identity:
-        raise UserError(
-            f"{states[-1]} was trained with other {_first_difference(saved, identity)}; "
-            "resume with the same recipe, steps, seed, threads and recordings"
-        )
-    return state
+    for path in reversed(saved_states(folder)):
+        try:
+            state: dict[str, Any] = torch.load(path, weights_only=True, map_location=device)
+        except (RuntimeError, EOFError, pickle.UnpicklingError):  # cut short by a crash of the system
+            print(f"{path} is damaged; trying the state before it", file=sys.stderr)
+            continue
+        saved = {**state["identity"], "recipe": _in_full(state["identity"]["recipe"])}
+        if saved != identity:
+            raise UserError(
+                f"{path} was trained with other {_first_difference(saved, identity)}; "
+                "resume with the same recipe, steps, seed, threads and recordings"
+            )
+        return state
+    raise UserError(f"{folder} holds no state to resume from that can be read")
 
 
 def _in_full(recipe: dict[str, Any]) -> dict[str, Any]:
