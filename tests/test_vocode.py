@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from antispoof.errors import UserError
 from antispoof.speechlike import speech_like
 from train import neural_vocoder, vocode
 from train.augment import BIT_RATES, Augmentation
-from train.dataset import INT16_SCALE, Batches, Row, decode, read_rows
+from train.dataset import INT16_SCALE, UNLABELLED, Batches, Row, decode, pairs_to_draw, read_rows
 from train.recipe import AugmentRecipe, DataRecipe
 from train.resynthesis import HARMLESS, SPOOFING, cross, griffin_lim, mel_filters
 from train.vocoder_program import STEP
@@ -251,6 +252,15 @@ def test_mistakes_are_named(corpus: Path, tmp_path: Path, flags: list[str], comp
         vocode.main(arguments(corpus, tmp_path / "out", *flags))
 
 
+def test_recordings_whose_copies_would_be_one_file_are_refused(corpus: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "list.tsv"
+    listed.write_text("path\tlabel\tsplit\nvoices/a.wav\tbonafide\ttrain\nvoices/a.mp3\tspoof\ttrain\n")
+    with pytest.raises(
+        UserError, match=r"voices/a.wav and voices/a.mp3 would both be copied to voices__a.0.flac"
+    ):
+        vocode.main(arguments(corpus, tmp_path / "out", "--protocol", str(listed)))
+
+
 def test_a_folder_with_something_in_it_is_left_alone(corpus: Path, copies: Path) -> None:
     with pytest.raises(UserError, match="--resume goes on"):
         vocode.main(arguments(corpus, copies))
@@ -311,6 +321,15 @@ def test_copies_that_could_not_be_drawn_are_refused(spoofs: bool, share: float, 
     if not spoofs:
         with pytest.raises(UserError, match=r"left over beside the pairs: make schedule\.batch even"):
             batches.batch(0, 15)
+
+
+def test_a_pair_stays_one_where_the_folder_is_heard_unlabelled_too() -> None:
+    copies = [
+        Row("a.wav", "bonafide", "train"),
+        Row("b.wav", "spoof", "train", attack="world", source="a.wav"),
+    ]
+    unlabelled = [replace(row, label=UNLABELLED) for row in copies]
+    assert pairs_to_draw([*copies, *unlabelled], DataRecipe(pair_share=1)) == {"world": [(0, 1)]}
 
 
 # ---- neural vocoders

@@ -298,7 +298,7 @@ class Batches:
     def batch(self, step: int, size: int) -> Batch:
         """Returns ``size`` crops, both classes equally often, the unlabelled ones last."""
         generator = np.random.default_rng([self._seed, step])
-        unlabelled = round(self._unlabelled_share * size)
+        unlabelled = unlabelled_crops(size, self._unlabelled_share)
         pairs = min(round(self._pair_share * (size - unlabelled) / 2), (size - unlabelled) // 2)
         drawn = [crop for _ in range(pairs) for crop in self._pair(generator)]
         labels = np.arange(size) % len(CLASSES)
@@ -338,6 +338,11 @@ class Batches:
         return self._augment(crop.astype(np.float32) / INT16_SCALE, generator)
 
 
+def unlabelled_crops(size: int, share: float) -> int:
+    """Returns how many crops of a batch have no label."""
+    return round(share * size)
+
+
 def check_split(rows: Sequence[Row], split: str) -> None:
     """Refuses a split in which a class is missing.
 
@@ -368,11 +373,12 @@ def pairs_to_draw(rows: Sequence[Row], recipe: DataRecipe) -> dict[str, list[tup
 
 def _pairs_by_attack(rows: Sequence[Row]) -> dict[str, list[tuple[int, int]]]:
     """Returns (original, spoofed copy) of every copy of bona fide speech, by the way it was made."""
-    here = {(row.folder, row.path): index for index, row in enumerate(rows)}
-    anywhere = {row.path: index for index, row in enumerate(rows) if row.label == BONAFIDE}
+    # The same recording may also be there unlabelled.
+    here = {(row.folder, row.path): index for index, row in enumerate(rows) if row.label == BONAFIDE}
+    anywhere = {path: index for (_, path), index in here.items()}
     pairs: dict[str, list[tuple[int, int]]] = {}
     for index, row in enumerate(rows):
         original = here.get((row.folder, row.source), anywhere.get(row.source))
-        if row.label == SPOOF and original is not None and rows[original].label == BONAFIDE:
+        if row.label == SPOOF and original is not None:
             pairs.setdefault(row.attack, []).append((original, index))
     return pairs

@@ -38,6 +38,7 @@ from train.dataset import (
     pairs_to_draw,
     read_lists,
     training_rows,
+    unlabelled_crops,
 )
 from train.loop import PRECISIONS, Dressing, Run
 from train.objective import Objective
@@ -192,6 +193,10 @@ def gather(
         raise UserError("the list needs bona fide speech and spoofs in the split dev to validate on")
 
     pairs_to_draw(speech, recipe.data)  # complains before anything is decoded
+    unlabelled_share = recipe.distill.unlabelled_share if unlabelled else 0.0
+    labelled = recipe.schedule.batch - unlabelled_crops(recipe.schedule.batch, unlabelled_share)
+    if recipe.data.pair_share == 1 and labelled % 2:
+        raise UserError(f"data.pair_share: 1 pairs all labelled crops of a batch, but there are {labelled}")
     noises, room_clips, dev_clips = (
         decode(part, _watch(name, ranks)) for name, part in (("noise", noise), ("rooms", rooms), ("dev", dev))
     )
@@ -205,7 +210,7 @@ def gather(
         recipe.data,
         augment,
         recipe.schedule.seed,
-        recipe.distill.unlabelled_share if unlabelled else 0.0,
+        unlabelled_share,
         recipe.distill.untouched_share,
     )
     said = "\n".join(f"{row.label}\t{row.dataset}\t{row.attack}\t{row.source}" for row in [*speech, *dev])

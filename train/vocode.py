@@ -230,10 +230,26 @@ def main(argv: list[str] | None = None) -> int:
         for row in speech
         for copy in range(args.copies if row.label == BONAFIDE else 1)
     ]
+    _check_names(jobs)
     lines = make_copies(jobs, args.workers, journal)
     listed = write_list(args.out, COLUMNS, lines)
     print(f"{len(lines)} copies of {len(speech)} recordings: {listed}")
     return 0
+
+
+def _check_names(jobs: Sequence[Job]) -> None:
+    """Refuses recordings whose copies would replace one another, such as ``a.wav`` and ``a.flac``.
+
+    Raises:
+        UserError: There are two of them.
+    """
+    first: dict[str, Job] = {}
+    for job in jobs:
+        other = first.setdefault(job.name, job)
+        if other is not job:
+            raise UserError(
+                f"{other.row.path} and {job.row.path} would both be copied to {job.name}: rename one"
+            )
 
 
 def make_copies(jobs: Sequence[Job], workers: int, journal: Path) -> list[Line]:

@@ -105,6 +105,26 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
         assert all(torch.equal(one.tensors[key], value) for key, value in other.tensors.items())
 
 
+def test_a_damaged_state_is_passed_over(
+    finished: Path, corpus: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    cut, empty = saved_states(out)[-2:]
+    cut.write_bytes(cut.read_bytes()[:1_000])
+    empty.write_bytes(b"")
+    assert fit.main(arguments(config, corpus, out, "--resume")) == 0
+    said = capsys.readouterr().err
+    assert f"{empty} is damaged" in said
+    assert f"{cut} is damaged" in said
+    one, other = (read_checkpoint(path / "final.safetensors").tensors for path in (out, finished))
+    assert all(torch.equal(one[key], value) for key, value in other.items())
+    for path in saved_states(out):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="no state to resume from that can be read"):
+        fit.main(arguments(config, corpus, out, "--resume"))
+
+
 def test_a_run_that_saved_no_state_yet_begins_again(
     finished: Path, corpus: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +226,16 @@ def test_a_run_that_is_refused_leaves_no_recordings_behind(corpus: Path, tmp_pat
     with pytest.raises(UserError, match="pair_share needs copies"):
         fit.main(arguments(config, corpus, out))
     assert list(out.iterdir()) == []
+
+
+def test_batches_that_pairs_do_not_fill_are_refused(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "manifest.tsv").write_text(
+        "path\tlabel\tsplit\tsource\ncopy.flac\tspoof\ttrain\ttrain-bonafide-0.flac\n"
+    )
+    recipe = {**changed("data", "pair_share", 1), "schedule": {**RECIPE["schedule"], "batch": 7}}
+    argv = arguments(write_recipe(tmp_path, recipe), corpus, tmp_path / "out", "--more", str(tmp_path))
+    with pytest.raises(UserError, match=r"data.pair_share: 1 .* but there are 7"):
+        fit.main(argv)
 
 
 def test_training_goes_on_from_given_weights(finished: Path, corpus: Path, tmp_path: Path) -> None:
