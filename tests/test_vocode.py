@@ -314,13 +314,9 @@ def test_copies_that_could_not_be_drawn_are_refused(spoofs: bool, share: float, 
         with pytest.raises(UserError, match=says):
             Batches(rows, clips, recipe, augment, seed=0)
         return
-    batches = Batches(rows, clips, recipe, augment, seed=0)
-    waveforms, labels, numbers = batches.batch(0, 16)
+    waveforms, labels, numbers = Batches(rows, clips, recipe, augment, seed=0).batch(0, 16)
     assert len(waveforms) == len(labels) == len(numbers) == 16
     assert 2 in numbers
-    if not spoofs:
-        with pytest.raises(UserError, match=r"left over beside the pairs: make schedule\.batch even"):
-            batches.batch(0, 15)
 
 
 def test_a_pair_stays_one_where_the_folder_is_heard_unlabelled_too() -> None:

@@ -310,10 +310,6 @@ class Batches:
     def _single(self, label: int, generator: np.random.Generator) -> tuple[np.ndarray, int]:
         """Returns a crop and the number of its recording."""
         members, chances = self._classes[label]
-        if not len(members):  # beside pairs alone, where their number is odd
-            raise UserError(
-                "all spoofs are copies, and a crop is left over beside the pairs: make schedule.batch even"
-            )
         index = int(generator.choice(members, p=chances))
         crop = random_crop(self._clips[index], self.crop_samples, generator)
         if label == NO_LABEL and generator.random() < self._untouched_share:
