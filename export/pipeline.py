@@ -42,6 +42,7 @@ from runtimes.compare import Comparison, compare
 from runtimes.eager import EagerRuntime
 
 PARITY_CLIPS = 8
+LONGEST_STEM = 200  # bytes of a name, of which file systems take 255; endings follow
 # Writes the frozen graph, with the manifest's facts inside, to a path that does not exist yet.
 Converter = Callable[[ScoreGraph, Manifest, Path], None]
 Witness = Callable[[Path], Runtime]  # opens a finished file in another way
@@ -143,10 +144,7 @@ def export(
         UserError: The target exists and ``force`` is false, or there is no audio to verify on.
         CheckFailed: The file's scores are not PyTorch's. Nothing is left behind.
     """
-    stem = weights.detector.name if name is None else name
-    if not stem or stem != Path(stem).name:
-        raise UserError(f"{stem!r} is not a file name")
-    target = out / f"{stem}{row.suffixes[0]}"
+    target = out / f"{stem_of(weights, name)}{row.suffixes[0]}"
     if not force and (existing := [path for path in (target, manifest_path(target)) if path.exists()]):
         raise UserError(f"{existing[0]} exists; --force replaces it")
     keep_freed_memory()
@@ -179,6 +177,18 @@ def export(
             target.rename(folder / "replaced")  # a folder cannot be renamed onto another
         path.replace(target)
     return Exported(target, manifest, comparison, witnessed)
+
+
+def stem_of(weights: Weights, name: str | None) -> str:
+    """Returns the name of an export's files, without their endings: the model's where none was asked for.
+
+    Raises:
+        UserError: No file can be called so.
+    """
+    stem = weights.detector.name if name is None else name
+    if not stem or stem != Path(stem).name or not stem.isprintable() or len(stem.encode()) > LONGEST_STEM:
+        raise UserError(f"{stem[:LONGEST_STEM]!r} is not a file name")
+    return stem
 
 
 def _difference(target: Path, comparison: Comparison, clips_name: str, tolerance: float) -> str:

@@ -43,7 +43,7 @@ from antispoof.pretrained import Weights
 from antispoof.speechlike import speech_like_batch
 from export import coreml_file
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
-from export.pipeline import Exported, add_arguments, export, print_table, take_weights
+from export.pipeline import Exported, add_arguments, export, print_table, stem_of, take_weights
 from export.placement import place
 from export.targets import load_target
 from runtimes.eager import EagerRuntime
@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
             facts["in float32"] = f"{converted.wide} operations ({', '.join(wide)})"
 
     row = format_named("coreml")
-    target = args.out / f"{args.name or weights.detector.name}{row.suffixes[0]}"
+    target = args.out / f"{stem_of(weights, args.name)}{row.suffixes[0]}"
     if not args.force and (existing := [path for path in golden_paths(target) if path.exists()]):
         raise UserError(f"{existing[0]} exists; --force replaces it")
     exported = export(

@@ -31,7 +31,7 @@ from antispoof.pretrained import Weights
 from antispoof.speechlike import speech_like
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
 from export.onnx_file import DEFAULT_OPSET, quiet_exporter, strip_export
-from export.pipeline import add_arguments, describe, partial_folder, take_weights
+from export.pipeline import add_arguments, describe, partial_folder, stem_of, take_weights
 from runtimes.cached import (
     SUFFIX,
     CachedDetector,
@@ -195,8 +195,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.verify_audio:
         raise UserError("--verify-audio is not for this command: it compares on a stream of generated speech")
+    if args.bisect:
+        raise UserError("--bisect is not for this command: export/to_onnx.py --bisect looks at the whole")
     weights = take_weights(args)
-    stem = args.name or weights.detector.name
+    stem = stem_of(weights, args.name)
     possible = [f"{stem}{ending}" for ending in (*HALVES, *(f".fast{half}" for half in HALVES), SUFFIX)]
     if not args.force and (existing := [name for name in possible if (args.out / name).exists()]):
         raise UserError(f"{args.out / existing[0]} exists; --force replaces it")

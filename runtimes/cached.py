@@ -21,7 +21,7 @@ import numpy as np
 
 from antispoof.audio import SAMPLE_RATE
 from antispoof.columns import Geometry
-from antispoof.errors import UserError
+from antispoof.errors import UserError, one_line
 from antispoof.manifest import MAX_BYTES, File, Manifest, describe_content, parse_manifest
 from runtimes.ort import open_session
 
@@ -153,7 +153,7 @@ def read_cached(path: Path) -> CachedFiles:
         exact, fast = (_parse_halves(facts[way]) for way in ("exact", "fast"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path} is no description of a split detector; export it again") from error
     if not all(_is_possible(halves, manifest.input.samples) for halves in (exact, fast)):
         raise UserError(f"{path}: its geometry does not fit its manifest")
@@ -164,6 +164,8 @@ def _parse_halves(facts: dict[str, Any]) -> Halves:
     geometry = Geometry(**{name: int(value) for name, value in facts["geometry"].items()})
     carried = tuple(tuple(map(int, shape)) for shape in facts["carried"])
     encoder, back_end = (File(**facts[part]) for part in ("encoder", "back_end"))
+    if not all(isinstance(file.name, str) and Path(file.name).name for file in (encoder, back_end)):
+        raise ValueError("a half without a name")
     return Halves(encoder, back_end, geometry, carried, bool(facts["hears"]))
 
 
@@ -202,15 +204,20 @@ def _opened(path: Path, file: File, threads: int) -> Function:
     place = path.with_name(Path(file.name).name)
     try:
         content = place.read_bytes()
-    except OSError as error:
-        raise UserError(f"{place}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # the latter of a name with a null character
+        raise UserError(f"{place}: {getattr(error, 'strerror', error)}") from error
     if describe_content(place, content) != file:
         raise UserError(f"{place}: not the file that {path.name} was written for; export it again")
     session = open_session(content, threads=threads)
     names = [value.name for value in session.get_inputs()]
 
     def run(*values: np.ndarray) -> Sequence[np.ndarray]:
-        results: Sequence[np.ndarray] = session.run(None, dict(zip(names, values, strict=True)))
+        try:
+            results: Sequence[np.ndarray] = session.run(None, dict(zip(names, values, strict=True)))
+        except Exception as error:  # those of ONNX Runtime share no base but Exception
+            raise UserError(
+                f"{place}: does not take what {path.name} says that it takes ({one_line(error)[:160]})"
+            ) from error
         return results
 
     return run

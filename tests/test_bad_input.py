@@ -133,6 +133,10 @@ CASES: dict[str, tuple[Callable[[list[str]], int], Arguments, int, str]] = {
     "target exists": (EXPORT, lambda p: [*RANDOM, "--out", p / "taken"], 2, "--force"),
     "target a file": (EXPORT, lambda p: [*RANDOM, "--out", p / "good.wav"], 2, "cannot write"),
     "name with a path": (EXPORT, lambda p: [*RANDOM, "--name", "../up"], 2, "not a file name"),
+    "name without an end": (EXPORT, lambda p: [*RANDOM, "--name", 300 * "a"], 2, "not a file name"),
+    "name that no file has": (EXPORT, lambda p: [*RANDOM, "--name", "a\0b"], 2, "not a file name"),
+    "clip of a century": (EXPORT, lambda p: ["--set", "clip_samples=50491123200000"], 2, "more than 3600 s"),
+    "configuration called name": (EXPORT, lambda p: ["--set", "name=x"], 2, "name"),
     "no audio to verify on": (EXPORT, lambda p: [*RANDOM, "--verify-audio", p / "folder"], 2, "folder"),
     "verification folder missing": (
         EXPORT,

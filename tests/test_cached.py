@@ -45,7 +45,7 @@ def halves(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def detector_of(halves: Path) -> Detector:
-    return load_pretrained(model=read_cached(halves).manifest.model).detector.requires_grad_(False)
+    return load_pretrained(None, read_cached(halves).manifest.model).detector.requires_grad_(False)
 
 
 def windows_of(audio: np.ndarray, hop: int) -> list[np.ndarray]:
@@ -206,7 +206,7 @@ def test_halves_decide_as_the_whole_does(tmp_path: Path, halves: Path, capsys: C
         said.append([json.loads(row) for row in capsys.readouterr().out.splitlines()])
     assert [row.get("decision") for row in said[0]] == [row.get("decision") for row in said[1]]
     assert all(("llr" in row) == (manifest.calibration is not None) for row in said[1] if "score" in row)
-    weights = load_pretrained(model=name)
+    weights = load_pretrained(None, name)
     assert (manifest.calibration, manifest.thresholds) == (weights.calibration, weights.thresholds)
     assert any("decision" in row for row in said[1]) == bool(manifest.thresholds)
 
@@ -232,7 +232,17 @@ def test_tampered_halves_are_refused(tmp_path: Path, halves: Path) -> None:
     description.write_text(json.dumps(facts | {"exact": facts["exact"] | {"carried": [[1 << 40]]}}))
     with pytest.raises(UserError, match="does not fit"):
         read_cached(description)
-    for text in ("", "[]", '{"cached": 1}', '{"cached": 2}', "{" * 10_000):
+    half.write_bytes(content)
+    exact = facts["exact"]
+    description.write_text(json.dumps(facts | {"exact": exact | {"hears": not exact["hears"]}}))
+    _, cached = open_cached(description, 4, exact=True)
+    with pytest.raises(UserError, match="does not take what"):
+        cached.score(speech_like(0, CLIP_SAMPLES), follows=False)
+    unbounded = json.dumps(facts | {"exact": exact | {"carried": [[float("inf")]]}})
+    names = [
+        json.dumps(facts | {"exact": exact | {"encoder": exact["encoder"] | {"name": n}}}) for n in ("", 5)
+    ]
+    for text in ("", "[]", '{"cached": 1}', '{"cached": 2}', "{" * 10_000, unbounded, *names):
         description.write_text(text)
         with pytest.raises(UserError, match="cached"):
             open_cached(description, 4, exact=True)
@@ -273,6 +283,17 @@ def test_other_models_are_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="bimamba-sinc keeps nothing"):
         to_onnx_cached.main(["--model", "bimamba-sinc", "--checkpoint", "random", "--out", str(out)])
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"), [(["--name", "../up"], "not a file name"), (["--bisect"], "not for this command")]
+)
+def test_flags_that_no_export_in_halves_can_follow_are_refused(
+    flags: list[str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        to_onnx_cached.main([*flags, "--out", str(tmp_path / "out")])
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_overwritten(halves: Path) -> None:
