@@ -26,6 +26,7 @@ SUFFIX = ".manifest.json"
 MAX_BYTES = 1 << 20  # a manifest is a few KiB; a file of another size is not one
 LENGTH_RULE = "tile when shorter, head when longer"
 POLARITY = "higher is bona fide"
+LARGEST = 2**63  # that no integer here comes near; Python's own have no end, and no float holds them
 MAX_VERSION = 2**31 - 1  # what Java and JavaScript hold without a thought
 LLR = "natural-log likelihood ratio of bona fide against spoof"
 
@@ -247,6 +248,8 @@ class _Reader:
             raise self.fail(f"{key!r} is {type(value).__name__}, not {_kind_name(kind)}")
         if isinstance(value, float) and not math.isfinite(value):
             raise self.fail(f"{key!r} is not finite")
+        if isinstance(value, int) and abs(value) >= LARGEST:
+            raise self.fail(f"{key!r} has {len(str(abs(value)))} digits")
         return value
 
     def number(self, facts: Mapping[str, Any], key: str) -> float:
@@ -342,20 +345,36 @@ def _kind_name(kind: type | tuple[type, ...]) -> str:
     return "a number" if isinstance(kind, tuple) else names[kind]
 
 
-def check_file(manifest: Manifest, path: str | os.PathLike[str], content: bytes | None = None) -> None:
+def check_file(manifest: Manifest, path: str | os.PathLike[str]) -> None:
     """Refuses a file or folder that is not, byte for byte, the one that the manifest was written for.
 
     Args:
         manifest: The manifest that lies beside it.
         path: The file or folder.
-        content: The file's bytes, where they were read already and will be what runs.
 
     Raises:
-        UserError: The manifest names no file, or its size or sha256 differ.
+        UserError: It cannot be read, the manifest names no file, or its size or sha256 differ.
     """
+    try:
+        actual = describe_file(path)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    _check_same(manifest, path, actual)
+
+
+def read_file(manifest: Manifest, path: str | os.PathLike[str]) -> bytes:
+    """Returns the bytes of a file, to run what was checked, or refuses it as `check_file` does."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    _check_same(manifest, path, describe_content(path, content))
+    return content
+
+
+def _check_same(manifest: Manifest, path: str | os.PathLike[str], actual: File) -> None:
     if manifest.file is None:
         raise UserError(f"{path}: its manifest names no file; export the model again")
-    actual = describe_file(path) if content is None else describe_content(path, content)
     if actual.bytes != manifest.file.bytes:
         raise UserError(f"{path}: {actual.bytes} bytes long where its manifest says {manifest.file.bytes}")
     if actual.sha256 != manifest.file.sha256:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from antispoof.errors import UserError, one_line
-from antispoof.manifest import Manifest, check_file, read_manifest
+from antispoof.manifest import Manifest, read_file, read_manifest
 from antispoof.native_log import silent_stderr
 from runtimes.base import Runtime
 
@@ -69,8 +69,7 @@ def open_interpreter(content: bytes, *, threads: int) -> Any:
 def open_runtime(path: Path, *, threads: int, trusted_key: Path | None) -> LitertRuntime:
     """Opens a TFLite file after its manifest was read and found to be its own."""
     manifest = read_manifest(path, trusted_key)
-    content = path.read_bytes()
-    check_file(manifest, path, content)
+    content = read_file(manifest, path)
     if manifest.format != "tflite":
         raise UserError(f"{path}: its manifest is that of a {manifest.format} file")
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from antispoof.errors import UserError, one_line
-from antispoof.manifest import Manifest, check_file, read_manifest
+from antispoof.manifest import Manifest, read_file, read_manifest
 from runtimes.base import Runtime
 
 ERRORS_ONLY = 3  # log severity: its warnings are for its developers
@@ -66,8 +66,7 @@ def open_runtime(
 ) -> OrtRuntime:
     """Opens an ONNX file after its manifest was read and found to be its own."""
     manifest = read_manifest(path, trusted_key)
-    content = path.read_bytes()
-    check_file(manifest, path, content)
+    content = read_file(manifest, path)
     if manifest.format != "onnx":
         raise UserError(f"{path}: its manifest is that of a {manifest.format} file")
     try:

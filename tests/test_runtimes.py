@@ -105,6 +105,7 @@ LIES: dict[str, tuple[Edit, str]] = {
     "truth for a number": (lambda m: m["input"].update(samples=True), "bool"),
     "missing": (lambda m: m.pop("output"), "'output'"),
     "thresholds": (lambda m: m.update(thresholds=[3]), "thresholds"),
+    "endless digits": (lambda m: m["parity"].update(tolerance=10**400), "401 digits"),
 }
 
 
@@ -136,6 +137,14 @@ def test_what_is_no_manifest_is_refused(
     path = copy_of(exported_model, tmp_path)
     manifest_path(path).write_bytes(content)
     with pytest.raises(UserError, match=message):
+        load(path)
+
+
+def test_a_folder_in_the_place_of_a_model_is_refused(exported_model: Path, tmp_path: Path) -> None:
+    path = copy_of(exported_model, tmp_path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UserError, match="Is a directory"):
         load(path)
 
 
