@@ -38,6 +38,11 @@ COUNTERS = ("n_averaged",)
 # Where trainers put the state of the loss, which for OC-Softmax holds a centre that the score needs.
 LOSSES = ("criterion", "criterion_state_dict", "loss", "loss_state_dict")
 CENTRE = "center"
+# What weights are read from. Files may hold 8-bit floats and complex numbers too, which no network here has.
+STORED = (
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+)
 
 
 @dataclass(frozen=True)
@@ -67,11 +72,25 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         content, metadata = _read_safetensors(path)
     else:
         content = _read_pickle(path)
-    tensors = _bare_names(_find_weights(content, path))
+    try:
+        tensors = _bare_names(_find_weights(content, path))
+    except RecursionError:
+        raise UserError(f"{path}: holds itself, and no weights") from None
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise UserError(f"{path}: the weights {name!r} hold NaN or infinite values")
+        _check_numbers(tensor, f"{path}: the weights {name!r}")
     return Checkpoint(path, tensors, metadata)
+
+
+def _check_numbers(tensor: Tensor, name: str) -> None:
+    """Refuses what is no plain array of finite numbers; ``name`` starts the message."""
+    plain = tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_meta)
+    if not plain or tensor.dtype not in STORED:
+        kind = str(tensor.dtype if plain or tensor.is_quantized else tensor.layout).removeprefix("torch.")
+        raise UserError(f"{name} are stored as {'nothing' if tensor.is_meta else kind}; save them in float32")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise UserError(f"{name} claim more numbers than the file holds")
+    if not bool(torch.isfinite(tensor.float()).all()):
+        raise UserError(f"{name} hold NaN or infinite values, or some beyond float32")
 
 
 def _refuse_lookalikes(path: Path) -> None:
@@ -190,8 +209,12 @@ def mismatch(model: Detector, tensors: Mapping[str, Tensor]) -> str:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             return f"{problem} {', '.join(names[:3])}{more}"
     for name, value in own.items():
-        if value.shape != tensors[name].shape:
-            return f"has {name} of shape {tuple(tensors[name].shape)}, not {tuple(value.shape)}"
+        found = tensors[name]
+        if value.shape != found.shape:
+            return f"has {name} of shape {tuple(found.shape)}, not {tuple(value.shape)}"
+        if value.is_floating_point() and not found.is_floating_point():
+            kind = str(found.dtype).removeprefix("torch.")
+            return f"has {name} in {kind}, without the scale that integers need"
     return ""
 
 
@@ -225,7 +248,7 @@ def recognise(checkpoint: Checkpoint) -> str:
     )
 
 
-def load_model(path: str | os.PathLike[str], name: str | None = None, **overrides: Any) -> Detector:
+def load_model(path: str | os.PathLike[str], name: str | None = None, /, **overrides: Any) -> Detector:
     """Returns the model of a checkpoint file, in eval mode.
 
     Args:
@@ -250,7 +273,7 @@ def load_model(path: str | os.PathLike[str], name: str | None = None, **override
 def _stored_config(checkpoint: Checkpoint) -> dict[str, Any]:
     try:
         config = json.loads(checkpoint.metadata.get("config", "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
         raise UserError(f"{checkpoint.path}: its metadata names a configuration that is not a JSON object")

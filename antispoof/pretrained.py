@@ -73,7 +73,7 @@ def bundled_path(model: str, *, for_integers: bool = False) -> Path | None:
     return path if path.is_file() else None
 
 
-def load_pretrained(checkpoint: str | None = None, model: str | None = None, **overrides: Any) -> Weights:
+def load_pretrained(checkpoint: str | None = None, model: str | None = None, /, **overrides: Any) -> Weights:
     """Returns a detector with weights, in eval mode.
 
     Args:

@@ -82,6 +82,12 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path: Path) -> 
     assert not target.exists()
 
 
+def endless() -> dict:
+    content: dict = {}
+    content["model"] = content
+    return content
+
+
 def broken_files(model: Detector) -> dict[str, tuple[str, bytes | dict]]:
     state = model.state_dict()
     first = next(iter(state))
@@ -92,6 +98,17 @@ def broken_files(model: Detector) -> dict[str, tuple[str, bytes | dict]]:
         "an unknown weight": ("unknown extra.weight", {**state, "extra.weight": torch.zeros(3)}),
         "a wrong shape": (rf"{first} of shape \(3,\)", {**state, first: torch.zeros(3)}),
         "NaN": ("NaN", {**state, "classify.bias": torch.tensor([0.0, float("nan")])}),
+        "a number that float32 does not hold": (
+            "beyond float32",
+            {**state, "classify.bias": torch.tensor([0.0, 1e300], dtype=torch.float64)},
+        ),
+        "8-bit floats": ("float8", {**state, first: state[first].to(torch.float8_e5m2)}),
+        "complex numbers": ("complex64", {**state, first: state[first].to(torch.complex64)}),
+        "a sparse array": ("sparse", {**state, first: state[first].to_sparse()}),
+        "a shape and no numbers": ("stored as nothing", {**state, first: state[first].to("meta")}),
+        "one number for a billion": ("more numbers", {**state, first: torch.zeros(1).expand(1 << 30)}),
+        "bare integers": (f"{first} in int8", {**state, first: state[first].to(torch.int8)}),
+        "itself": ("holds itself", endless()),
         "two sets": ("several sets", {"state_dict": state, "ema": state}),
         "a web page": ("web page", b"<!DOCTYPE html><html><body>404</body></html>"),
         "an LFS pointer": ("git lfs pull", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
@@ -131,11 +148,28 @@ def test_a_file_that_names_its_model_is_not_loaded_as_another(model: Detector, t
         load_model(path, "aasist")
 
 
-@pytest.mark.parametrize("config", ["[1]", "{", "null"])
+def test_weights_of_fewer_and_more_bits_become_float32(model: Detector, tmp_path: Path) -> None:
+    path = tmp_path / "cast.pth"
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        cast = {k: v.to(dtype) if v.is_floating_point() else v for k, v in model.state_dict().items()}
+        torch.save(cast, path)
+        for name, value in load_model(path).state_dict().items():
+            assert torch.equal(value, cast[name].to(value.dtype))
+
+
+@pytest.mark.parametrize("config", ["[1]", "{", "null", "[" * 100_000])
 def test_lying_metadata_is_refused(config: str, model: Detector, tmp_path: Path) -> None:
     path = tmp_path / "lie.safetensors"
     safetensors.torch.save_file(model.state_dict(), path, metadata={"model": "aasist-l", "config": config})
     with pytest.raises(UserError, match="configuration"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("field", ["self", "name", "path", "nope", "clip_samples"])
+def test_a_configuration_that_no_network_has_is_refused(field: str, model: Detector, tmp_path: Path) -> None:
+    path, config = tmp_path / "lie.safetensors", json.dumps({field: 10**15})
+    safetensors.torch.save_file(model.state_dict(), path, metadata={"model": "aasist-l", "config": config})
+    with pytest.raises(UserError, match=field):
         load_model(path)
 
 
@@ -198,6 +232,7 @@ def test_thresholds_travel_from_weights_to_what_is_exported(tmp_path: Path) -> N
         json.dumps(DECISIONS | {"thresholds": [1]}),
         json.dumps(DECISIONS | {"calibration": {"scale": -1, "offset": 0, "data": ""}}),
         json.dumps(DECISIONS).replace("0.25", "1e999"),
+        json.dumps(DECISIONS).replace("0.25", "1" + 400 * "0"),
         "[" * 100_000,
     ],
 )

@@ -216,7 +216,7 @@ def test_bundled_weights_for_integers_are_others_that_decide_by_their_own_thresh
 ) -> None:
     assert to_onnx.main(["--model", model, "--checkpoint", "qat", "--out", str(tmp_path)]) == 0
     manifest = read_manifest(tmp_path / f"{model}.onnx")
-    plain = pretrained.load_pretrained(model=model)
+    plain = pretrained.load_pretrained(None, model)
     assert manifest.weights == f"bundled {model}-qat.safetensors"
     assert manifest.weights_sha256 != weights_hash(plain.detector)
     assert manifest.licence == plain.licence

@@ -30,7 +30,7 @@ MOST_MORE_PASS = 0.2  # of the spoofs, of which a seventh pass as recorded
 
 @pytest.fixture(scope="module")
 def model() -> Detector:
-    return load_pretrained(model="fscnn").detector
+    return load_pretrained(None, "fscnn").detector
 
 
 @pytest.fixture(scope="module")

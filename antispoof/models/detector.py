@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple, get_args, get_origin, get_type_hin
 import torch
 from torch import Tensor, nn
 
-from antispoof.audio import CLIP_SAMPLES
+from antispoof.audio import CLIP_SAMPLES, MAX_SECONDS, SAMPLE_RATE
 from antispoof.columns import Geometry
 from antispoof.errors import UserError
 
@@ -37,6 +37,8 @@ class Config:
             plain = isinstance(parts, tuple) and all(type(p) is bool for p in parts) == (inner is bool)
             if not plain or not all(isinstance(part, accepted) for part in parts):
                 raise UserError(f"{name} is {value!r}, which is no {getattr(kind, '__name__', kind)}")
+        if self.clip_samples > MAX_SECONDS * SAMPLE_RATE:
+            raise UserError(f"clip_samples is {self.clip_samples}, more than {MAX_SECONDS} s of audio")
 
 
 class DetectorOutput(NamedTuple):

@@ -49,7 +49,7 @@ def model_summary(name: str) -> str:
     return (inspect.getdoc(_FACTORIES[name]) or "").partition("\n")[0]
 
 
-def create_model(name: str, **overrides: Any) -> Detector:
+def create_model(name: str, /, **overrides: Any) -> Detector:
     """Builds the model registered as ``name``, randomly initialised from torch's global seed.
 
     Args:
@@ -64,7 +64,7 @@ def create_model(name: str, **overrides: Any) -> Detector:
     try:
         model = _FACTORIES[name](**overrides)
     except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
+        if not any(said in str(error) for said in ("unexpected keyword argument", "multiple values")):
             raise
         raise UserError(f"model {name!r}: {error}") from error
     except (ValueError, IndexError, RuntimeError, ZeroDivisionError) as error:
