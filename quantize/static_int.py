@@ -43,6 +43,7 @@ LEAST_EXPONENTIAL = 5.0  # a tensor that ends nearer to zero keeps its ELU: ther
 ELU_LOWEST = -4.5  # where alpha * exp(x) is below 0.02, less than any step here
 MIXED_SHARE = 0.03  # with "mixed", layers whose map is this small beside the largest keep float activations
 BETWEEN = ("Elu", "Add", "MaxPool", "Relu")
+BIAS_LIMIT = 2.0**30  # in steps of the 32-bit accumulator, which the products need the rest of
 DTYPES = {(8, False): np.uint8, (8, True): np.int8, (16, False): np.uint16, (16, True): np.int16}
 
 
@@ -185,6 +186,7 @@ class Rewriter:
         self.largest = largest
         self.grids = self._shared(grids)
         self.integers: dict[str, tuple[str, Grid]] = {}  # a float tensor, and the integers that stand for it
+        self.least = self._least_scales()
 
     def rewrite(self) -> ModelProto:
         """Returns the rewritten model."""
@@ -225,6 +227,24 @@ class Rewriter:
         """Returns the entries that become slices."""
         return [name for name in self.region.entries if self._can_split(name)]
 
+    def _least_scales(self) -> dict[str, np.ndarray]:
+        """Returns, for the weights of each layer with a bias, the scales at which that fits 32-bit integers.
+
+        Where a channel's weights are next to nothing, as those of a channel that training gave up are,
+        their own scale would make its bias a number that no accumulator holds. ONNX Runtime rounds biases
+        that are left in float32 likewise.
+        """
+        splits = self.split_entries()
+        least: dict[str, np.ndarray] = {}
+        for layer in self.region.layers:
+            if layer.bias is not None:
+                source = layer.node.input[0]
+                step = self.split_step(source) if source in splits else self.grids[source].scale
+                bias = np.abs(self.graph.constants[layer.bias].astype(np.float64))
+                own = bias / (BIAS_LIMIT * np.float32(step))
+                least[layer.weight] = np.maximum(own, least.get(layer.weight, 0.0))
+        return least
+
     @property
     def split_steps(self) -> int:
         """How many integers a slice has above 0."""
@@ -260,7 +280,7 @@ class Rewriter:
 
     def _layer(self, layer: Layer, splits: dict[str, tuple[str, float]]) -> None:
         """Rounds a layer's weights, bias and output. Its input is rounded already."""
-        source = layer.node.input[0]
+        source, least = layer.node.input[0], self.least.get(layer.weight, 0.0)
         if source in splits:
             rounded, step = splits[source]
             self._repeat_weights(layer)
@@ -268,7 +288,7 @@ class Rewriter:
             self.graph.rename(source, rounded, [layer.node])
         else:
             step = self.integers[source][1].scale
-        scales = store_weights(self.graph, layer, self.recipe)
+        scales = store_weights(self.graph, layer, self.recipe, least)
         if layer.is_convolution:
             if layer.bias is not None and self.recipe.activation_bits == 8:
                 self._round_bias(layer, scales * np.float32(step))

@@ -12,6 +12,7 @@ from quantize.onnx_graph import OnnxGraph
 from quantize.recipes import Recipe
 from quantize.scope import Layer
 
+LEAST_SCALE = 1e-20  # weights smaller than this times 127 are nothing, and as far from where float32 ends
 SHRINKS = np.linspace(0.5, 1.0, 51)  # shares of the largest weight that the search lets the range end at
 
 
@@ -24,13 +25,16 @@ class IntegerWeights:
     axis: int
 
 
-def round_weights(weights: np.ndarray, axis: int, limit: int) -> IntegerWeights:
+def round_weights(
+    weights: np.ndarray, axis: int, limit: int, least: NDArray[np.float64] | float = LEAST_SCALE
+) -> IntegerWeights:
     """Returns the integers in -limit to limit, and the scale of each channel, of least squared error.
 
     Args:
         weights: Of any shape.
         axis: Along which the output channels lie.
         limit: The largest integer.
+        least: The smallest scale that a channel may have, or that of each.
     """
     rows = np.moveaxis(weights, axis, 0).reshape(weights.shape[axis], -1).astype(np.float64)
     largest = np.abs(rows).max(axis=1)
@@ -38,6 +42,7 @@ def round_weights(weights: np.ndarray, axis: int, limit: int) -> IntegerWeights:
     # 127 steps leave nothing to gain by cutting off the largest weights; 7 do.
     shrinks = SHRINKS if limit < 63 else SHRINKS[-1:]
     scales = np.float32(largest[:, None] * shrinks / limit).astype(np.float64)  # (channels, candidates)
+    scales = np.maximum(scales, np.reshape(np.maximum(least, LEAST_SCALE), (-1, 1)))
     rounded = np.clip(np.rint(rows[:, :, None] / scales[:, None]), -limit, limit)
     error = ((rounded * scales[:, None] - rows[:, :, None]) ** 2).sum(axis=1)
     best = error.argmin(axis=1)
@@ -47,12 +52,14 @@ def round_weights(weights: np.ndarray, axis: int, limit: int) -> IntegerWeights:
     return IntegerWeights(integers, scales[np.arange(len(best)), best].astype(np.float32), axis)
 
 
-def store_weights(graph: OnnxGraph, layer: Layer, recipe: Recipe) -> NDArray[np.float32]:
+def store_weights(
+    graph: OnnxGraph, layer: Layer, recipe: Recipe, least: NDArray[np.float64] | float = LEAST_SCALE
+) -> NDArray[np.float32]:
     """Puts integers in the place of a layer's weights and returns their scales ``(output channels,)``.
 
-    Layers that share their weights share the integers too.
+    Layers that share their weights share the integers too; ``least`` is the same for all of them then.
     """
-    integers, scale = _stored(graph, layer, recipe)
+    integers, scale = _stored(graph, layer, recipe, least)
     result = f"{layer.weight}.rounded"
     if graph.producer(result) is None:
         graph.add("DequantizeLinear", [integers, scale], result, axis=layer.axis)
@@ -77,11 +84,13 @@ def fold_weights(graph: OnnxGraph, layer: Layer, recipe: Recipe) -> None:
     graph.rename(layer.weight, result, [layer.node])
 
 
-def _stored(graph: OnnxGraph, layer: Layer, recipe: Recipe) -> tuple[str, str]:
+def _stored(
+    graph: OnnxGraph, layer: Layer, recipe: Recipe, least: NDArray[np.float64] | float = LEAST_SCALE
+) -> tuple[str, str]:
     """Adds a layer's integers and their scale, unless they are there; returns both names."""
     integers, scale = f"{layer.weight}.integers", f"{layer.weight}.scale"
     if integers not in graph.constants:
-        rounded = round_weights(graph.constants[layer.weight], layer.axis, recipe.weight_limit)
+        rounded = round_weights(graph.constants[layer.weight], layer.axis, recipe.weight_limit, least)
         graph.constant(_narrow(rounded.integers, recipe.weight_bits), integers)
         graph.constant(rounded.scale, scale)
     return integers, scale

@@ -256,11 +256,12 @@ def convolutions_around_an_elu(size: float) -> onnx.ModelProto:
         helper.make_node("Conv", ["sized", "second"], ["before"]),
         helper.make_node("Elu", ["before"], ["after"]),
         helper.make_node("Conv", ["after", "third"], ["last"]),
-        helper.make_node("ReduceMean", ["last"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("ReduceMean", ["last", "axes"], ["mean"], keepdims=0),
         helper.make_node("Div", ["mean", "size"], ["score"]),
     ]
     constants = {
         "one": np.array([1]),
+        "axes": np.array([1, 2]),
         "size": np.float32(size),
         "first": weights(8, 1, 16),
         "second": weights(8, 8, 3),
@@ -270,7 +271,7 @@ def convolutions_around_an_elu(size: float) -> onnx.ModelProto:
     waveform = helper.make_tensor_value_info("waveform", onnx.TensorProto.FLOAT, [1, 16_000])
     score = helper.make_tensor_value_info("score", onnx.TensorProto.FLOAT, [1])
     graph = helper.make_graph(nodes, "around-an-elu", [waveform], [score], stored)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
 # As a share of the largest score. An exponential that is a straight line instead makes it 1.3.
@@ -287,6 +288,22 @@ def test_an_elu_stays_one_however_small_its_values(size: float) -> None:
         for session in (open_session(one.SerializeToString(), threads=1) for one in (model, quantized))
     ]
     assert np.abs(np.subtract(*scores)).max() <= ELU_ERROR * np.abs(scores[0]).max()
+
+
+@pytest.mark.parametrize("recipe", ["w8a8", "w8a16"])
+def test_a_bias_beside_weights_of_next_to_nothing_stays_what_it_is(recipe: str) -> None:
+    clips, scores = 3 * speech_like_batch(8, 16_000, seed=1), []
+    for share in (0.0, 1e-12, 1e-38):  # of what the weights of one channel were
+        model = convolutions_around_an_elu(1.0)
+        weights = next(one for one in model.graph.initializer if one.name == "third")
+        values = numpy_helper.to_array(weights) * np.float32([share] + 7 * [1]).reshape(8, 1, 1)
+        weights.CopyFrom(numpy_helper.from_array(values, "third"))
+        model.graph.initializer.append(numpy_helper.from_array(np.full(8, 3, np.float32), "bias"))
+        next(node for node in model.graph.node if "third" in node.input).input.append("bias")
+        quantized = calibrate(model, parse_recipe(recipe), clips, "mse").quantize()
+        session = open_session(quantized.SerializeToString(), threads=1)
+        scores.append([session.run(None, {"waveform": clip[None]})[0][0] for clip in clips])
+    assert scores[0] == scores[1] == scores[2]
 
 
 def test_a_relu_takes_no_integers_for_what_it_cuts_off() -> None:
