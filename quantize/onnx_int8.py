@@ -7,8 +7,8 @@
 Recipes: w8a8-rr (static INT8), w8a8-rr-learned-mixed (trained on the calibration clips for minutes: more
 exact, and nearly as fast), w8a8-rr-f64 (the same score to the bit on every processor), w8a8 (all 8 bits of a
 weight: right on phones and new processors, wrong on x86 without VNNI), w8a8-s8, w8a16, w8, w4 (weights
-alone), w8d8-rr (dynamic), f16, f16-mixed, auto (quantize/sensitivity.py finds the layers to leave in float);
-quantize/recipes.py spells out the grammar.
+alone), w8d8-rr (dynamic: large projections alone), f16, f16-mixed, auto (quantize/sensitivity.py finds the
+layers to leave in float); quantize/recipes.py spells out the grammar.
 
 --calibration takes a list of paths below the folder of --audio (default: quantize/calibration_clips.txt), or
 `all`. Without --audio it calibrates on generated signals: enough to try a recipe out, not to ship the result.
@@ -116,8 +116,14 @@ def embed(model: Any, manifest: Manifest) -> bytes:
 
 
 def takes(recipe: Recipe) -> bool:
-    """Whether an ONNX file can be of a recipe."""
-    return not (recipe.palette or recipe.pruned)
+    """Whether an ONNX file can be of a recipe, and every word of its name says something of the file."""
+    if recipe.palette or recipe.pruned:
+        return False
+    if recipe.activations == "dynamic":  # ONNX Runtime's ranges, which have no sign
+        return recipe.weight_bits == 8 and not (recipe.mixed or recipe.signed_activations)
+    if recipe.float16:
+        return not recipe.everything
+    return recipe.activations == "static" or not recipe.mixed
 
 
 def convert_file(path: Path, recipe: Recipe, clips: np.ndarray, args: argparse.Namespace) -> Any:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 from onnx import ModelProto
 
+from antispoof.errors import UserError
 from quantize.onnx_graph import QDQ_16_BIT_OPSET, OnnxGraph
 from quantize.recipes import Recipe
 from quantize.scope import layers_in_scope
@@ -29,9 +31,19 @@ def dynamic(model: ModelProto, recipe: Recipe) -> ModelProto:
     """Returns the model with integer projections whose input's range is found in every run.
 
     Convolutions keep float activations; their weights are stored in integers all the same.
+
+    Raises:
+        UserError: The model has no projection that is large enough.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    layers = layers_in_scope(OnnxGraph(model), recipe.everything)
+    projections = [layer.node.name for layer in layers if not layer.is_convolution]
+    if not projections:  # to the quantizer, no name would mean all
+        raise UserError(
+            f"{recipe.name} is for large projections, of which this model has none; "
+            f"{replace(recipe, activations='float', activation_bits=32).name} stores its weights as small"
+        )
     logger = logging.getLogger()
     level = logger.level
     with tempfile.TemporaryDirectory() as folder:
@@ -43,6 +55,7 @@ def dynamic(model: ModelProto, recipe: Recipe) -> ModelProto:
                 source,
                 target,
                 op_types_to_quantize=list(DYNAMIC),
+                nodes_to_quantize=projections,
                 per_channel=True,
                 reduce_range=recipe.reduced_range,
                 weight_type=QuantType.QInt8,

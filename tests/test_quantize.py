@@ -19,6 +19,7 @@ from antispoof.manifest import read_manifest
 from antispoof.speechlike import speech_like_batch
 from quantize import calibration, onnx_int8
 from quantize.calibration import Histogram, observe
+from quantize.other_int import dynamic
 from quantize.pipeline import carry_over
 from quantize.recipes import parse_recipe
 from quantize.static_int import calibrate
@@ -152,6 +153,39 @@ def test_nothing_is_overwritten_unless_forced(one_second_model: Path, tmp_path: 
     with pytest.raises(UserError, match="--force"):
         onnx_int8.main([str(one_second_model), "--recipe", "w8", "--out", str(tmp_path)])
     assert target.read_text() == "mine"
+
+
+@pytest.mark.parametrize("recipe", ["w8-mixed", "w8d8-mixed", "w8d8-s8", "w4d8", "f16-all", "p8"])
+def test_a_recipe_of_which_a_word_would_say_nothing_is_refused(
+    recipe: str, one_second_model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=f"no onnx file can be {recipe}"):
+        onnx_int8.main([str(one_second_model), "--recipe", recipe, "--out", str(tmp_path)])
+
+
+def test_dynamic_integers_are_for_large_projections(one_second_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has none; w8-rr stores"):
+        onnx_int8.main([str(one_second_model), "--recipe", "w8d8-rr", "--out", str(tmp_path)])
+    assert not list(tmp_path.iterdir())
+    rng = np.random.default_rng(0)
+    shapes = {"small": (160, 100), "large": (100, 200), "last": (200, 1)}
+    stored = [numpy_helper.from_array(rng.standard_normal(s, np.float32), name) for name, s in shapes.items()]
+    nodes = [
+        helper.make_node("MatMul", ["waveform", "small"], ["heard"], name="small"),
+        helper.make_node("Relu", ["heard"], ["positive"]),
+        helper.make_node("MatMul", ["positive", "large"], ["wide"], name="large"),
+        helper.make_node("MatMul", ["wide", "last"], ["score"], name="last"),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, size])
+        for name, size in (("waveform", 160), ("score", 1))
+    ]
+    graph = helper.make_graph(nodes, "projections", ends[:1], ends[1:], stored)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    types = {one.name: one.data_type for one in dynamic(model, parse_recipe("w8d8-rr")).graph.initializer}
+    floats = {name for name, kind in types.items() if kind == onnx.TensorProto.FLOAT}
+    assert {"small", "last"} <= floats
+    assert "large" not in floats
 
 
 @pytest.mark.parametrize(
