@@ -24,9 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from antispoof.audio import fit_length, load_audio
 from antispoof.checkpoint import weights_hash
-from antispoof.data import AUDIO_SUFFIXES
 from antispoof.errors import UserError
 from antispoof.formats import Format
 from antispoof.manifest import Input, Manifest, Output, Parity, describe_file, manifest_path
@@ -38,6 +36,7 @@ from export.bisection import ScoresDiffer, Trial, naming_culprit
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
 from runtimes import load
 from runtimes.base import Runtime
+from runtimes.clips import spread_heads
 from runtimes.compare import Comparison, compare
 from runtimes.eager import EagerRuntime
 
@@ -259,17 +258,8 @@ def parity_clips(audio: Path | None, samples: int) -> tuple[np.ndarray, str]:
     """
     if audio is None:
         return speech_like_batch(PARITY_CLIPS, samples), f"{PARITY_CLIPS} generated speech-like clips"
-    if not audio.is_dir():
-        raise UserError(f"{audio}: no such folder of audio")
-    files = sorted(path for path in audio.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
-    if not files:
-        raise UserError(f"{audio}: no {' or '.join(AUDIO_SUFFIXES)} files in it")
-    spread = [
-        files[i * len(files) // min(PARITY_CLIPS, len(files))] for i in range(min(PARITY_CLIPS, len(files)))
-    ]
-    return np.stack(
-        [fit_length(load_audio(path), samples) for path in spread]
-    ), f"{len(spread)} clips of {audio.name}"
+    clips = spread_heads(audio, PARITY_CLIPS, samples)
+    return clips, f"{len(clips)} clips of {audio.resolve().name}"
 
 
 def print_table(exported: Exported, rows: dict[str, str]) -> None:

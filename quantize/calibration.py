@@ -19,15 +19,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from antispoof.audio import SAMPLE_RATE, fit_length, load_audio
-from antispoof.data import AUDIO_SUFFIXES, BONAFIDE, SPOOF
+from antispoof.data import BONAFIDE, SPOOF
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.speechlike import speech_like_batch
 from antispoof.text_tables import header_columns, split_fields, text_lines
+from runtimes.clips import find_clips, read_heads
 
 CLIPS = Path(__file__).with_name("calibration_clips.txt")
 ALL = "all"  # as a list: every file of the folder
 GENERATED_CLIPS = 32
+LEAST_CLIPS = 4  # of one clip the mean error, which is taken off, is the whole error: any file would pass
 # What forbids, or does not clearly allow, to make something that is passed on from a clip.
 CLOSED_LICENCES = ("none stated", "not stated", "NC", "ND")
 
@@ -185,26 +186,27 @@ def calibration_clips(clips: str, audio: Path | None, samples: int) -> tuple[np.
         samples: Length of a clip.
 
     Raises:
-        UserError: A listed file is missing or cannot be read, or there is none.
+        UserError: A listed file is missing or cannot be read, or there are too few.
     """
     if audio is None:
         return speech_like_batch(GENERATED_CLIPS, samples), f"{GENERATED_CLIPS} generated speech-like clips"
     if not audio.is_dir():
         raise UserError(f"{audio}: no such folder of audio")
-    if clips == ALL:
-        found = [path for path in audio.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES]
-        names = sorted(path.relative_to(audio).as_posix() for path in found)
-    else:
-        names = sorted(read_list(Path(clips)))
+    names = [clip.name for clip in find_clips([audio])] if clips == ALL else sorted(read_list(Path(clips)))
     missing = [name for name in names if not (audio / name).is_file()]
-    if missing or not names:
-        what = f"{len(missing)} of {len(names)} calibration clips are not" if missing else "no clip is"
+    if missing:
         raise UserError(
-            f"{what} in {audio}; --calibration all takes what is there, or name a list of your own"
+            f"{len(missing)} of {len(names)} calibration clips are not in {audio}; "
+            "--calibration all takes what is there, or name a list of your own"
         )
-    seconds = samples / SAMPLE_RATE
-    waveforms = [fit_length(load_audio(audio / name, limit_seconds=seconds), samples) for name in names]
-    return np.stack(waveforms), f"{len(names)} clips of {'a folder' if clips == ALL else Path(clips).name}"
+    if len(set(names)) < LEAST_CLIPS:
+        raise UserError(
+            f"{len(set(names))} clips are too few: {LEAST_CLIPS} at least, as ranges, the score's mean error "
+            "and the check of the result come from them"
+        )
+    return read_heads(
+        [audio / name for name in names], samples
+    ), f"{len(names)} clips of {'a folder' if clips == ALL else Path(clips).name}"
 
 
 def choose_clips(rows: Sequence[dict[str, str]], count: int) -> list[str]:

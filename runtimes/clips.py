@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from antispoof.audio import MIN_SECONDS, SAMPLE_RATE, fit_length, load_audio
 from antispoof.data import Trial, read_protocol, resolve_audio
 from antispoof.errors import UserError
 
@@ -82,6 +85,29 @@ def _names_below(folder: Path) -> Iterator[str]:
                     waiting.append((f"{below}{entry.name}/", above | {identity}))
                 elif entry.name.lower().endswith(ENDINGS):
                     yield below + entry.name
+
+
+def read_heads(files: Sequence[Path], samples: int) -> np.ndarray:
+    """Returns recordings as clips ``(clips, samples)``, of which no more is decoded than that takes.
+
+    Raises:
+        UserError: There is one that cannot be scored.
+    """
+    seconds = max(samples / SAMPLE_RATE, MIN_SECONDS)
+    return np.stack([fit_length(load_audio(file, limit_seconds=seconds), samples) for file in files])
+
+
+def spread_heads(folder: Path, count: int, samples: int) -> np.ndarray:
+    """Returns up to ``count`` clips ``(clips, samples)`` spread over a folder.
+
+    Raises:
+        UserError: There is no such folder, no audio in it, or some that cannot be scored.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of audio")
+    found = find_clips([folder])
+    count = min(count, len(found))
+    return read_heads([found[i * len(found) // count].locate() for i in range(count)], samples)
 
 
 def protocol_clips(

@@ -17,11 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from antispoof.audio import fit_length, load_audio
-from antispoof.data import AUDIO_SUFFIXES
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, CheckFailed, UserError, run
 from antispoof.manifest import Manifest, check_file, read_manifest
 from antispoof.speechlike import speech_like_batch
+from runtimes.clips import spread_heads
 from runtimes.golden import check_golden, golden_paths
 from runtimes.ml_program.evaluator import Evaluator
 from runtimes.ml_program.examine import LARGEST_HALF, SMALLEST_NORMAL_HALF, first_departure, ranges
@@ -143,13 +142,7 @@ def take_clips(folder: Path | None, count: int, samples: int) -> np.ndarray:
     """
     if folder is None:
         return speech_like_batch(count, samples)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
-    if not files:
-        raise UserError(f"{folder}: no {' or '.join(AUDIO_SUFFIXES)} files in it")
-    count = min(count, len(files))
-    return np.stack([fit_length(load_audio(files[i * len(files) // count]), samples) for i in range(count)])
+    return spread_heads(folder, count, samples)
 
 
 if __name__ == "__main__":

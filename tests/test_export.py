@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import soundfile
 import torch
 
 from antispoof import pretrained
@@ -140,6 +141,15 @@ def test_speech_of_the_users_own_verifies_the_file(
     assert parity is not None
     assert parity.clips == len(list(speech_folder.glob("*.wav")))
     assert "parity" in capsys.readouterr().out
+
+
+def test_it_is_verified_on_whatever_can_be_scored(tmp_path: Path) -> None:
+    (tmp_path / "._a.wav").write_bytes(b"what another system keeps beside a file")
+    (tmp_path / "folder.wav").mkdir()
+    soundfile.write(tmp_path / "folder.wav" / "a.ogg", speech_like_batch(1, 16_000)[0], 16_000)
+    clips, name = pipeline.parity_clips(tmp_path, 1_000)
+    assert clips.shape == (1, 1_000)
+    assert name == f"1 clips of {tmp_path.name}"
 
 
 def test_the_plain_export_of_the_runtime_matches_outside_our_own_loader(exported_model: Path) -> None:

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import soundfile
 from onnx import helper, numpy_helper
 
 from antispoof.audio import load_audio
 from antispoof.errors import UserError
 from antispoof.manifest import read_manifest
-from antispoof.speechlike import speech_like_batch
+from antispoof.speechlike import speech_like, speech_like_batch
 from quantize import calibration, onnx_int8
 from quantize.calibration import Histogram, observe
 from quantize.other_int import dynamic
@@ -153,6 +154,18 @@ def test_nothing_is_overwritten_unless_forced(one_second_model: Path, tmp_path: 
     with pytest.raises(UserError, match="--force"):
         onnx_int8.main([str(one_second_model), "--recipe", "w8", "--out", str(tmp_path)])
     assert target.read_text() == "mine"
+
+
+def test_clips_of_a_folder_are_what_is_scored_there(tmp_path: Path) -> None:
+    write_recordings(tmp_path, 3, 8_000)
+    (tmp_path / "._0.wav").write_bytes(b"what another system keeps beside a file")
+    (tmp_path / "folder.wav").mkdir()
+    with pytest.raises(UserError, match="3 clips are too few: 4 at least"):
+        calibration.calibration_clips("all", tmp_path, 1_000)
+    soundfile.write(tmp_path / "folder.wav" / "inside.ogg", speech_like(3, 8_000), 16_000)
+    clips, name = calibration.calibration_clips("all", tmp_path, 1_000)  # less than the shortest recording
+    assert clips.shape == (4, 1_000)
+    assert name == "4 clips of a folder"
 
 
 @pytest.mark.parametrize("recipe", ["w8-mixed", "w8d8-mixed", "w8d8-s8", "w4d8", "f16-all", "p8"])
