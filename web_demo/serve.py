@@ -22,13 +22,15 @@ from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent
 DETECTOR = ROOT / "detector"
-# What the page consists of; nothing else of this folder is anybody's business.
+# What the page consists of; nothing else of this folder is anybody's business. No part of a path is empty or
+# begins with a dot: joined to a folder, such a part may lead out of it.
 SERVED = re.compile(
     r"/(index\.html|style\.css|icon\.svg|app\.webmanifest|service-worker\.js"
-    r"|(engine|page|vendor|detector)/[\w.+/-]+)?"
+    r"|(engine|page|vendor|detector)(/[\w+-][\w.+-]*)+)?"
 )
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -67,6 +69,7 @@ class Handler(SimpleHTTPRequestHandler):
     """Answers for the page's files alone, compressed where it can be, with a validator for the next time."""
 
     protocol_version = "HTTP/1.1"
+    timeout = 60  # seconds that a connection may stay silent
 
     def __init__(
         self, *args: object, headers: Mapping[str, str], detector: Path = DETECTOR, **kwargs: object
@@ -93,7 +96,7 @@ class Handler(SimpleHTTPRequestHandler):
         file = ROOT / (path.lstrip("/") or "index.html")
         if path.startswith("/detector/"):
             file = self.detector / path.removeprefix("/detector/")
-        if not SERVED.fullmatch(path) or ".." in path or not file.is_file():
+        if not SERVED.fullmatch(path) or not file.is_file():
             self.send_error(HTTPStatus.NOT_FOUND)
             return
         encoding = self._encoding(file)
@@ -127,12 +130,29 @@ class Handler(SimpleHTTPRequestHandler):
         """Keeps quiet: who looks at the page is nobody's business either."""
 
 
+class Server(ThreadingHTTPServer):
+    """Bears with browsers that go away, and with strangers."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keeps quiet where the other side hung up or refused the certificate, and tells of bugs alone."""
+        if not isinstance(sys.exception(), (ConnectionError, TimeoutError, ssl.SSLError)):
+            super().handle_error(request, client_address)
+
+
+def port_number(text: str) -> int:
+    """Returns a port."""
+    port = int(text)
+    if not 0 <= port <= 65_535:
+        raise argparse.ArgumentTypeError(f"{port} is no port; 0 to 65535 are")
+    return port
+
+
 def parser() -> argparse.ArgumentParser:
     """Returns the command's arguments."""
     p = argparse.ArgumentParser(
         prog="serve.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("--port", type=int, default=8080, metavar="N", help="default 8080; 0: any free one")
+    p.add_argument("--port", type=port_number, default=8080, metavar="N", help="default 8080; 0: a free one")
     p.add_argument("--host", default="localhost", help="default localhost: this machine alone")
     p.add_argument("--detector", type=Path, default=DETECTOR, metavar="DIR", help="of `antispoof embed web`")
     p.add_argument("--certificate", type=Path, metavar="PEM", help="serve https with it")
@@ -140,16 +160,17 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def open_server(args: argparse.Namespace) -> ThreadingHTTPServer:
+def open_server(args: argparse.Namespace) -> Server:
     """Returns the server, bound and not yet serving."""
     headers = security_headers((ROOT / "index.html").read_text(encoding="utf-8"))
-    server = ThreadingHTTPServer(
+    server = Server(
         (args.host, args.port), partial(Handler, headers=headers, detector=args.detector.resolve())
     )
     if args.certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(args.certificate, args.key)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
+        # Each connection shakes hands in its own thread: here, a silent stranger would stop the server.
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     return server
 
 
