@@ -5,6 +5,7 @@
 import { Problem } from "../engine/problem.js";
 
 const LARGEST = 200 * 2 ** 20;
+const RATES = { least: 8000, most: 192000 }; // that the core takes
 const PCM = 1; // the format of a WAV file, of several
 const FALLBACK_RATE = 48000; // where the file's own is not known: the browser resamples to it
 const MP3_RATES = { 3: [44100, 48000, 32000], 2: [22050, 24000, 16000], 0: [11025, 12000, 8000] };
@@ -16,7 +17,12 @@ const MP3_RATES = { 3: [44100, 48000, 32000], 2: [22050, 24000, 16000], 0: [1102
  */
 export async function decodeRecording(file) {
   if (file.size > LARGEST) throw new Problem(`${file.name} is larger than ${LARGEST / 2 ** 20} MB; cut it first.`);
-  const bytes = await file.arrayBuffer();
+  let bytes;
+  try {
+    bytes = await file.arrayBuffer();
+  } catch {
+    throw new Problem(`${file.name} cannot be opened: it is a folder, or was moved or changed; choose it again.`);
+  }
   const integers = readWav16(new Uint8Array(bytes));
   if (integers) return integers;
   const rate = rateOf(new Uint8Array(bytes)) ?? FALLBACK_RATE;
@@ -25,7 +31,7 @@ export async function decodeRecording(file) {
     // Decoding resamples to the rate of its context: with the file's own, samples stay as they are.
     audio = await new OfflineAudioContext(1, 1, rate).decodeAudioData(bytes);
   } catch {
-    throw new Problem(`${file.name} is no recording that this browser can read; try WAV, FLAC, MP3 or Ogg.`);
+    throw new Problem(`${file.name} is no recording that this browser can read, or too long a one; try WAV, FLAC, MP3 or Ogg, or cut it.`);
   }
   return { samples: interleave(audio), rate: audio.sampleRate, channels: Math.min(audio.numberOfChannels, 8), seconds: audio.duration };
 }
@@ -44,7 +50,7 @@ function interleave(audio) {
 /** Returns the sample rate that a WAV, FLAC, Ogg or MP3 file says it has; null where it cannot be told. */
 export function rateOf(bytes) {
   const rate = rateOfWav(bytes) ?? rateOfFlac(bytes) ?? rateOfOgg(bytes) ?? rateOfMp3(bytes);
-  return rate >= 8000 && rate <= 96000 ? rate : null;
+  return rate >= RATES.least && rate <= 96000 ? rate : null; // a browser decodes to no higher one
 }
 
 const viewOf = (bytes) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -64,7 +70,7 @@ function rateOfWav(bytes) {
   return null;
 }
 
-/** Returns a WAV file of 16-bit integers as they stand in it; null for anything else. */
+/** Returns a WAV file of 16-bit integers as they stand in it; null for anything else, or at a rate that the core does not take. */
 export function readWav16(bytes) {
   let channels = 0, rate = 0;
   for (const { name, content } of chunksOfWav(bytes)) {
@@ -72,8 +78,8 @@ export function readWav16(bytes) {
     if (name === "fmt ") {
       if (content.length < 16 || view.getUint16(0, true) !== PCM || view.getUint16(14, true) !== 16) return null;
       [channels, rate] = [view.getUint16(2, true), view.getUint32(4, true)];
-    } else if (name === "data" && channels >= 1 && channels <= 8 && rate) {
-      const samples = Int16Array.from({ length: content.length >> 1 }, (_, i) => view.getInt16(2 * i, true));
+    } else if (name === "data" && channels >= 1 && channels <= 8 && rate >= RATES.least && rate <= RATES.most) {
+      const samples = new Int16Array(Uint8Array.from(content.subarray(0, content.length & ~1)).buffer); // little-endian, as processors are
       return { samples, rate, channels, seconds: samples.length / channels / rate };
     }
   }
