@@ -1,8 +1,9 @@
 // Keeps the page working without a network: everything it fetched once is there the next time.
 //
 // The network comes first, so that a changed file is never stale; what has not changed is not sent again, and what
-// the network does not answer comes from the cache.
-const CACHE = "antispoof-1";
+// the network does not answer, or only to say that its server is out of order, comes from the cache.
+const OURS = "antispoof-"; // other pages of this origin have caches, too
+const CACHE = `${OURS}1`;
 const SHELL = [
   "./",
   "style.css",
@@ -24,7 +25,7 @@ self.addEventListener("activate", (event) => {
 self.addEventListener("fetch", (event) => {
   const { request } = event;
   const isOurs = new URL(request.url).origin === self.location.origin;
-  if (request.method === "GET" && isOurs) event.respondWith(answer(request));
+  if (request.method === "GET" && isOurs) event.respondWith(answer(event));
 });
 
 // What the page fetched before this worker was there, it names.
@@ -38,7 +39,7 @@ async function install() {
 }
 
 async function activate() {
-  for (const name of await caches.keys()) if (name !== CACHE) await caches.delete(name);
+  for (const name of await caches.keys()) if (name.startsWith(OURS) && name !== CACHE) await caches.delete(name);
   await self.clients.claim();
 }
 
@@ -48,15 +49,13 @@ async function keep(urls) {
   for (const client of await self.clients.matchAll()) client.postMessage({ kept: true });
 }
 
-async function answer(request) {
+async function answer(event) {
+  const { request } = event;
   const cache = await caches.open(CACHE);
-  try {
-    const response = await fetch(request);
-    if (response.ok) await cache.put(request, response.clone());
-    return response;
-  } catch (error) {
-    const kept = await cache.match(request, { ignoreVary: true });
-    if (kept) return kept;
-    throw error;
-  }
+  const response = await fetch(request).catch(() => null);
+  // Where there is no room for it, the older copy goes as well: without a network, old and new must not mix.
+  if (response?.ok) event.waitUntil(cache.put(request, response.clone()).catch(() => cache.delete(request)));
+  if (response && response.status < 500) return response;
+  const kept = await cache.match(request, { ignoreVary: true, ignoreSearch: request.mode === "navigate" });
+  return kept ?? response ?? Response.error();
 }
