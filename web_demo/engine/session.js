@@ -9,6 +9,7 @@ import { RUNTIMES, libraryVersions } from "./runtimes.js";
 
 const LATE_SECONDS = 0.5; // of audio that may wait before windows are skipped: one hop
 const PIECE = 16384; // frames of a recording between two looks at whether to go on
+const BUSY_MS = 100; // of a recording heard at a stretch, before the page may call
 
 let read, detector, golden, score, core; // in the order in which they come to be
 let listening; // {listener, channels, queue, queued, busy, stopped}
@@ -21,7 +22,7 @@ export async function answer({ id, call, ...args }) {
     postMessage({ id, result: await CALLS[call](args) });
   } catch (error) {
     if (!(error instanceof Problem)) console.error(error);
-    postMessage({ id, problem: sentenceOf(error), isKnown: error instanceof Problem });
+    postMessage({ id, problem: String(error?.message ?? error), isKnown: error instanceof Problem });
   }
 }
 
@@ -81,13 +82,26 @@ function listen({ rate, channels, port, live }) {
   const isLate = () => live && state.queued > LATE_SECONDS * rate;
   state.listener = new Listener({ core, manifest: detector.manifest, score, rate, channels, tell: word, isLate });
   listening = state;
-  if (port) port.onmessage = ({ data }) => enqueue(state, data).catch((error) => postMessage({ failed: sentenceOf(error) }));
+  if (port) port.onmessage = ({ data }) => enqueue(state, data).catch((error) => fail(state, error));
+}
+
+/** Ends a stream that cannot go on: what is left of it would fail alike. */
+function fail(state, error) {
+  if (state.stopped) return;
+  state.stopped = true;
+  postMessage({ failed: sentenceOf(error) });
 }
 
 /** Takes a whole recording, piece by piece; says whether it was heard to its end. */
 async function hear({ samples }) {
   const state = listening, step = PIECE * state.channels;
-  for (let at = 0; at < samples.length && !state.stopped; at += step) await enqueue(state, { samples: samples.subarray(at, at + step) });
+  let paused = performance.now();
+  for (let at = 0; at < samples.length && !state.stopped; at += step) {
+    await enqueue(state, { samples: samples.subarray(at, at + step) });
+    if (performance.now() - paused < BUSY_MS) continue;
+    await new Promise((resolve) => setTimeout(resolve)); // a runtime need not let any message in
+    paused = performance.now();
+  }
   return !state.stopped;
 }
 

@@ -83,9 +83,14 @@ export class ScoreChart {
 
   /** Returns the lowest and highest value shown: whole numbers around what was found. */
   range() {
-    const values = this.words.filter((word) => word.status === "scored").flatMap((word) => [word.llr, word.smoothed]);
     const { enter, exit } = this.rules ?? { enter: 0, exit: 0 };
-    return [Math.floor(Math.min(enter - LEAST_REACH, ...values.slice(-400))), Math.ceil(Math.max(exit + LEAST_REACH, ...values.slice(-400)))];
+    let low = enter - LEAST_REACH, high = exit + LEAST_REACH;
+    for (const { status, llr, smoothed } of this.words) {
+      if (status !== "scored") continue;
+      low = Math.min(low, llr, smoothed);
+      high = Math.max(high, llr, smoothed);
+    }
+    return [Math.floor(low), Math.ceil(high)];
   }
 
   drawZones(g, area, y, colour) {

@@ -13,13 +13,13 @@ import { addTimes, addWord, clearScores, clearTimes, elements, enable, setText, 
 const FOLDER = new URL("../detector/", import.meta.url).href;
 const READY = { state: "ready", decision: "Ready to listen", detail: "Everything is computed on this device." };
 
-/** What the page is doing: "idle", "listening", "paused", "reading" or "measuring"; nothing until it is ready. */
+/** What the page is doing: "idle", "listening", "paused", "decoding", "hearing" or "measuring"; nothing until it is ready. */
 let doing = null;
 let engine = null; // the one in use
 let facts = null; // what it said when it was opened
 let candidates = [];
 let microphone = null;
-let stream = null; // {last, scored, times, isLive}
+let stream = null; // {last, scored, decided, times, isLive}
 
 /**
  * Verifies the detector in an engine, opens a candidate on it, and checks the golden scores: always, or unless
@@ -76,7 +76,7 @@ async function listedFiles() {
 
 /** Makes a candidate the one in use, unless that is not wanted any more once it is open. */
 async function use(candidate, isWanted = () => true) {
-  const next = new Engine({ onWord: hearWord, onLevel: showLevel, onFailed: lose });
+  const next = new Engine({ onWord: hearWord, onLevel: showLevel, onFailed: reopen });
   let opened;
   try {
     opened = await open(next, candidate);
@@ -100,10 +100,10 @@ function choiceInWords() {
 
 function become(state) {
   doing = state;
-  const isIdle = state === "idle", isLive = state === "listening" || state === "paused";
-  setText(elements.listen, isLive ? "Stop" : "Listen");
+  const isIdle = state === "idle", isLive = state === "listening" || state === "paused", isBusy = isLive || state === "hearing";
+  setText(elements.listen, isBusy ? "Stop" : "Listen");
   setText(elements.pause, state === "paused" ? "Resume" : "Pause");
-  enable({ listen: isIdle || isLive, pause: isLive, choose: isIdle, measure: isIdle });
+  enable({ listen: isIdle || isBusy, pause: isLive, choose: isIdle, measure: isIdle });
 }
 
 /** Runs one step of the flow; whatever it throws is shown as a sentence. */
@@ -128,7 +128,7 @@ async function leave() {
 }
 
 function begin(isLive, seconds) {
-  stream = { last: null, scored: 0, times: [], isLive };
+  stream = { last: null, scored: 0, decided: { undecided: 0, bonafide: 0, spoof: 0 }, times: [], isLive };
   clearScores(facts.rules, Boolean(facts.manifest.calibration), seconds);
 }
 
@@ -137,6 +137,7 @@ function hearWord(word) {
   if (word.status === "scored") {
     stream.last = word;
     stream.scored += 1;
+    stream.decided[word.decision] += 1;
     stream.times = [...stream.times.slice(-199), word.ms];
   }
   addWord(word, stream.times);
@@ -170,6 +171,17 @@ async function lose(sentence) {
   showProblem(sentence);
 }
 
+/** Ends a stream whose runtime failed, and opens that anew: one that has lost its GPU, say, would fail again. */
+async function reopen(sentence) {
+  const wasLive = doing === "listening" || doing === "paused";
+  await lose(sentence);
+  if (!wasLive) return;
+  become(null);
+  const { runtime, threads } = facts;
+  await use({ runtime, threads }).catch(() => showProblem(`${sentence} Load the page again.`));
+  become("idle");
+}
+
 async function pause() {
   if (doing === "listening") {
     become("paused");
@@ -182,16 +194,23 @@ async function pause() {
 
 async function take(file) {
   if (!file || doing !== "idle") return;
-  become("reading");
+  become("decoding");
+  showVerdict({ state: "ready", decision: "Reading the recording", detail: file.name });
   const recording = await decodeRecording(file);
   begin(false, recording.seconds);
   setText(elements.source, `${file.name}: ${recording.seconds.toFixed(1)} s, ${recording.rate} Hz, ${recording.channels === 1 ? "mono" : `${recording.channels} channels`}`);
   const { samples, rate, channels } = recording;
   await engine.call("listen", { rate, channels, live: false });
-  await engine.call("hear", { samples }, [samples.buffer]);
+  become("hearing");
+  const isWhole = await engine.call("hear", { samples }, [samples.buffer]);
   await engine.call("finish");
-  showVerdict(conclusionOf(stream.last, stream.scored, facts.rules, file.name));
+  showVerdict(conclusionOf(stream, facts.rules, isWhole ? file.name : `${file.name} up to ${elements.clock.textContent}`));
   become("idle");
+}
+
+/** Ends the hearing of a recording, which then says what it came to so far. */
+async function stopHearing() {
+  await engine.call("stop");
 }
 
 /** Measures, while nothing else goes on, the candidates that were not measured here yet; takes the fastest. */
@@ -243,7 +262,7 @@ function offerDownload(result) {
 }
 
 function listenToControls() {
-  elements.listen.onclick = () => attempt(doing === "idle" ? listen : stopListening);
+  elements.listen.onclick = () => attempt({ idle: listen, hearing: stopHearing }[doing] ?? stopListening);
   elements.pause.onclick = () => attempt(pause);
   elements.choose.onclick = () => elements.file.click();
   elements.file.onchange = () => attempt(() => take(elements.file.files[0])).then(() => (elements.file.value = ""));

@@ -14,14 +14,21 @@ export function verdictOf(word, rules, isLive) {
   const average = `${signed(word.smoothed)} on average`;
   if (word.decision === "bonafide") return { state: "genuine", decision: "Sounds genuine", detail: `${since}. ${average}, genuine from ${signed(rules.exit)}.` };
   if (word.decision === "spoof") return { state: "synthetic", decision: "Sounds synthetic", detail: `${since}. ${average}, synthetic below ${signed(rules.enter)}.` };
+  if (!isLive) return { state: "undecided", decision: "Undecided", detail: `${average}; it stayed on no side for a second.` };
   return { state: "undecided", decision: "Undecided yet", detail: `${average}; it has to stay on one side for a second.` };
 }
 
-/** Returns what a recording came to, once it was heard to its end. */
-export function conclusionOf(last, scored, rules, name) {
+/**
+ * Returns what a recording came to, once it was heard: where it was judged both ways, its end says too little.
+ * @param {{last: object, scored: number, decided: Record<string, number>}} stream windows, by decision
+ */
+export function conclusionOf({ last, scored, decided }, rules, name) {
   if (!scored) return { state: "quiet", decision: "Not enough speech", detail: `${name} holds no second of speech, so there is nothing to judge.` };
+  const windows = `${scored} ${scored === 1 ? "window" : "windows"}`;
+  const { bonafide, spoof } = decided;
+  if (bonafide && spoof) return { state: "synthetic", decision: "Sounds synthetic in part", detail: `${name}: of ${windows}, ${spoof} sound synthetic and ${bonafide} genuine. The chart shows where.` };
   const verdict = verdictOf(last, rules, false);
-  return { ...verdict, detail: `${name}, ${scored} ${scored === 1 ? "window" : "windows"}. ${verdict.detail}` };
+  return { ...verdict, detail: `${name}, ${windows}. ${verdict.detail}` };
 }
 
 /** Returns what a screen reader is told of the chart. */

@@ -110,10 +110,17 @@ export function addTimes(row, name) {
   for (const ms of times) line.insertCell().textContent = milliseconds(ms);
 }
 
-/** Says which controls do something now. */
+let pressed = null; // the control that had the focus before it was disabled
+
+/** Says which controls do something now; one that had the focus gets it back, so that its key works again. */
 export function enable({ listen = false, pause = false, choose = false, measure = false }) {
   const wanted = { listen, pause, choose, measure };
+  const focused = Object.keys(wanted).find((name) => elements[name] === document.activeElement);
   for (const [name, on] of Object.entries(wanted)) elements[name].disabled = !on;
+  if (focused) pressed = elements[focused];
+  if (!pressed || pressed.disabled) return;
+  if (document.activeElement === document.body) pressed.focus({ preventScroll: true });
+  pressed = null;
 }
 
 export function setText(element, text) {

@@ -13,7 +13,7 @@ const HERE = dirname(fileURLToPath(import.meta.url));
 const PATIENCE = 120_000;
 const QUIET = ["--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 const SWIFTSHADER = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan", "--use-vulkan=swiftshader", "--use-angle=swiftshader"];
-const SCENARIOS = { listen, hearFiles, goOffline, load, refuse, loseTheMicrophone, pauseAndResume, measure, useTheGpu, lackWebAssembly, runSnippet };
+const SCENARIOS = { listen, hearFiles, stopAFile, goOffline, shareTheOrigin, load, refuse, lackAFile, loseTheMicrophone, loseTheRuntime, pauseAndResume, measure, useTheGpu, lackWebAssembly, runSnippet };
 
 const task = JSON.parse(readFileSync(0, "utf8"));
 const isReady = () => document.getElementById("listen").disabled === false;
@@ -92,12 +92,13 @@ async function load(page, url) {
 async function listen(page, url) {
   const ready_ms = await opened(page, url);
   if (task.settle) await page.waitForFunction(isSettled);
-  await page.click("#listen");
+  await page.focus("#listen");
+  await page.keyboard.press("Enter");
   await page.waitForTimeout(1000 * task.seconds);
   await screenshot(page);
   const heard = await look(page);
-  await page.click("#listen");
-  await page.waitForFunction(isReady);
+  await page.keyboard.press("Enter"); // the same key: the button has kept the focus
+  await page.waitForFunction(() => document.getElementById("pause").disabled && !document.getElementById("listen").disabled);
   return { ready_ms, ...heard, after: await look(page) };
 }
 
@@ -111,6 +112,15 @@ async function hearFiles(page, url) {
   }
   await screenshot(page);
   return { files: found };
+}
+
+async function stopAFile(page, url) {
+  await opened(page, url);
+  await page.setInputFiles("#file", task.files[0]);
+  await page.waitForFunction(() => document.getElementById("listen").textContent === "Stop" && !document.getElementById("listen").disabled);
+  await page.click("#listen");
+  await page.waitForFunction(() => !document.getElementById("measure").disabled);
+  return look(page);
 }
 
 async function goOffline(page, url, server, context) {
@@ -128,6 +138,29 @@ async function goOffline(page, url, server, context) {
   await again.setInputFiles("#file", task.files[0]);
   await again.waitForFunction(() => !document.getElementById("measure").disabled);
   return { ready_ms, ...(await look(again)) };
+}
+
+/** Opens the page again and again: beside another one's cache, with no room for its own, from a server out of order. */
+async function shareTheOrigin(page, url, server, context) {
+  await page.goto(`${url}icon.svg`);
+  await page.evaluate(async () => (await caches.open("of-another-page")).put("/x", new Response("x")));
+  await opened(page, url);
+  await page.waitForFunction(() => document.body.dataset.kept === "true");
+  await page.waitForFunction(isSettled);
+  const kept = await page.evaluate(() => caches.keys());
+  facts.console.length = 0;
+  await context.route(() => true, (route) => route.fulfill({ status: 503, body: "out of order" }));
+  await opened(page, url);
+  await context.unrouteAll();
+  const cdp = await context.newCDPSession(page);
+  await cdp.send("Storage.overrideQuotaForOrigin", { origin: new URL(url).origin, quotaSize: 100_000 });
+  await opened(page, url);
+  return { kept, ...(await look(page)) };
+}
+
+async function lackAFile(page, url, server, context) {
+  await context.route(`**/${task.lacking}`, (route) => route.fulfill({ status: 404, body: "" }));
+  return load(page, url);
 }
 
 async function refuse(page, url) {
@@ -149,6 +182,25 @@ async function loseTheMicrophone(page, url) {
   await page.waitForFunction(() => document.getElementById("problem").textContent);
   await page.waitForFunction(isReady);
   return look(page);
+}
+
+/** Lets the runtime in use fail while it listens, once, as one does that loses its GPU. */
+async function loseTheRuntime(page, url, server, context) {
+  await page.addInitScript(() => Object.defineProperty(navigator, "connection", { value: { saveData: true } })); // the one runtime
+  let workers = 0;
+  await context.route("**/engine/listener.js", async (route) => {
+    const response = await route.fetch();
+    const code = await response.text();
+    await route.fulfill({ response, body: workers++ ? code : code.replace("await this.score(window)", 'await Promise.reject(new Error("lost its GPU"))') });
+  });
+  await opened(page, url);
+  await page.click("#listen");
+  await page.waitForFunction(() => document.getElementById("problem").textContent);
+  await page.waitForFunction(isReady);
+  const { problem } = await look(page);
+  await page.click("#listen");
+  await page.waitForTimeout(5000);
+  return { lost: problem, ...(await look(page)) };
 }
 
 async function pauseAndResume(page, url) {
