@@ -138,6 +138,8 @@ def test_a_recording_of_both_kinds_is_not_judged_by_its_end(
     (heard,) = browser("hearFiles", detector, files=[long], width=360)["files"]
     assert heard["decision"] == "Sounds synthetic in part"
     assert not heard["overflow"]
+    last = heard["words"][-1]  # in the unit of the thresholds, as the average beside it
+    assert heard["row"][1:4] == ["genuine", f"{last['llr']:+.2f}", f"{last['smoothed']:+.2f}"]
     soundfile.write(long, np.tile(both, 60), SAMPLE_RATE)
     stopped = browser("stopAFile", detector, files=[long])
     assert "up to 0:" in stopped["detail"]

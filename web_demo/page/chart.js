@@ -3,6 +3,7 @@
 const SHOWN_SECONDS = 60; // the last minute; a recording is shown whole
 const FIRST_SECONDS = 10; // so that the first windows do not fill the width
 const LEAST_REACH = 3; // of the axis on either side of the thresholds
+const ROOM = 0.14; // of the axis above and below all scores, for the names of the zones
 const MARGIN = { left: 40, right: 10, top: 8, bottom: 36 };
 const TICK_PIXELS = 70;
 const STEPS = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600];
@@ -90,7 +91,8 @@ export class ScoreChart {
       low = Math.min(low, llr, smoothed);
       high = Math.max(high, llr, smoothed);
     }
-    return [Math.floor(low), Math.ceil(high)];
+    const room = ROOM * (high - low);
+    return [Math.floor(low - room), Math.ceil(high + room)];
   }
 
   drawZones(g, area, y, colour) {

@@ -39,7 +39,7 @@ export function clearScores(rules, isCalibrated, seconds) {
   for (const name of ["latency", "factor"]) setText(elements[name], "not measured");
 }
 
-/** Adds word of a window to chart, table and scale. */
+/** Adds word of a window to chart, table and scale, all in the unit of the thresholds. */
 export function addWord(word, times) {
   chart.add(word);
   addRow(word);
@@ -55,7 +55,7 @@ export function addWord(word, times) {
 function addRow(word) {
   const row = elements.windows.tBodies[0].insertRow(0);
   const scored = word.status === "scored";
-  const cells = scored ? [signed(word.score), signed(word.smoothed), WORDS[word.decision], milliseconds(word.ms)] : ["", "", word.status, ""];
+  const cells = scored ? [WORDS[word.decision], signed(word.llr), signed(word.smoothed), milliseconds(word.ms)] : [word.status, "", "", ""];
   for (const text of [`${(word.end / SAMPLE_RATE).toFixed(2)} s`, ...cells]) row.insertCell().textContent = text;
   if (elements.windows.tBodies[0].rows.length > MOST_ROWS) elements.windows.tBodies[0].deleteRow(-1);
 }

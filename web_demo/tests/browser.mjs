@@ -65,6 +65,7 @@ function look(page) {
       isolated: crossOriginIsolated,
       times: JSON.parse(localStorage.getItem("antispoof.times")),
       words: chart.words,
+      row: Array.from(document.querySelector("#windows tbody tr")?.cells ?? [], (cell) => cell.textContent),
       canvas: document.getElementById("chart").getAttribute("aria-label"),
       overflow: document.documentElement.scrollWidth > innerWidth,
     };
