@@ -14,7 +14,8 @@ let package = Package(
     ],
     targets: [
         .target(name: "CSpoofCore"),
-        .target(name: "SpoofCore", dependencies: ["CSpoofCore"]),
+        // What the App Store asks of every package that keeps preferences, as UserDefaultsVersions does.
+        .target(name: "SpoofCore", dependencies: ["CSpoofCore"], resources: [.copy("PrivacyInfo.xcprivacy")]),
         .target(name: "SpoofCoreML", dependencies: ["SpoofCore"]),
         .target(name: "SpoofAudio", dependencies: ["SpoofCore"]),
         .target(name: "SpoofSignature", dependencies: ["SpoofCore"]),

@@ -36,6 +36,25 @@ def test_the_app_says_what_the_microphone_is_for() -> None:
     assert facts["UIFileSharingEnabled"] is True  # benchmarks/ios.py copies clips into Documents
 
 
+# What Apple wants a reason for, of all that it lists, as far as it can be told from a source file.
+REASONED = {
+    "UserDefaults": "UserDefaults",
+    "FileTimestamp": r"creationDate|modificationDate|contentModificationDate",
+    "SystemBootTime": r"systemUptime|mach_absolute_time",
+    "DiskSpace": r"volumeAvailableCapacity|systemFreeSize",
+}
+
+
+def test_the_privacy_manifest_says_what_the_code_does() -> None:
+    facts = plistlib.loads((DEMO / "Sources" / "SpoofCore" / "PrivacyInfo.xcprivacy").read_bytes())
+    assert facts["NSPrivacyTracking"] is False
+    assert facts["NSPrivacyCollectedDataTypes"] == []
+    assert '.copy("PrivacyInfo.xcprivacy")' in text("Package.swift")
+    code = "".join(path.read_text() for path in SWIFT if {"Sources", "App"} & set(path.parts))
+    used = {f"NSPrivacyAccessedAPICategory{name}" for name, call in REASONED.items() if re.search(call, code)}
+    assert {api["NSPrivacyAccessedAPIType"] for api in facts["NSPrivacyAccessedAPITypes"]} == used
+
+
 def test_the_app_has_no_network() -> None:
     assert len(SWIFT) > 20
     for path in SWIFT:

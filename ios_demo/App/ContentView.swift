@@ -1,10 +1,21 @@
 import SpoofCore
 import SwiftUI
+import UIKit
 
 struct ContentView: View {
     @ObservedObject var model: ListeningModel
+    @Environment(\.scenePhase) private var scene
 
     var body: some View {
+        ScrollView { content.padding() }  // large text is longer than a screen
+            .onChange(of: verdict) { _, said in AccessibilityNotification.Announcement(said).post() }
+            .onChange(of: scene) { _, now in
+                // iOS stops the microphone of an app that is away, and need not say so when it comes back.
+                if now == .background { model.stop() }
+            }
+    }
+
+    private var content: some View {
         VStack(spacing: 24) {
             Text(verdict).font(.largeTitle.bold()).foregroundStyle(color)
             ScoreLine(scores: model.updates.compactMap { $0.verdict?.smoothed ?? $0.score })
@@ -22,7 +33,6 @@ struct ContentView: View {
             }
             Text(model.line).font(.footnote).foregroundStyle(.secondary).multilineTextAlignment(.center)
         }
-        .padding()
     }
 
     private var button: some View {
@@ -31,24 +41,26 @@ struct ContentView: View {
         }
         .buttonStyle(.borderedProminent)
         .controlSize(.large)
-        .disabled(model.phase == .opening || model.phase == .measuring)
+        .disabled(model.phase != .ready && model.phase != .listening)
     }
 
     private var verdict: String {
-        guard let last = model.updates.last else { return "Genuine or synthetic?" }
+        guard let last = model.updates.last else {
+            return model.phase == .listening ? "Listening" : "Genuine or synthetic?"
+        }
         guard last.score != nil else { return "Not enough speech" }
         switch model.decision {
         case .bonafide: return "Sounds genuine"
         case .spoof: return "Sounds synthetic"
-        case .undecided: return "Listening"
+        case .undecided: return "Undecided"
         case nil: return "Score only"
         }
     }
 
     private var color: Color {
         switch model.decision {
-        case .bonafide: return .green
-        case .spoof: return .red
+        case .bonafide: return Color(light: 0x00695c, dark: 0x63d2b7)
+        case .spoof: return Color(light: 0xb3331a, dark: 0xff9475)
         default: return .primary
         }
     }
@@ -63,6 +75,19 @@ struct ContentView: View {
             Text(name).foregroundStyle(.secondary)
             Text(value ?? "-").monospacedDigit()
         }
+    }
+}
+
+extension Color {
+    /// A colour of the page in web_demo, whose contrast with the screen suffices in light and dark; the system's
+    /// own green on white does not.
+    init(light: Int, dark: Int) {
+        self.init(
+            uiColor: UIColor { traits in
+                let rgb = traits.userInterfaceStyle == .dark ? dark : light
+                func part(_ shift: Int) -> CGFloat { CGFloat(rgb >> shift & 255) / 255 }
+                return UIColor(red: part(16), green: part(8), blue: part(0), alpha: 1)
+            })
     }
 }
 

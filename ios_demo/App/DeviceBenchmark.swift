@@ -44,8 +44,15 @@ enum DeviceBenchmark {
         return try timeRuns(opened.detector, clips: clips, runs: asked.runs, loadMs: opened.loadMilliseconds)
     }
 
+    /// What this phone is.
+    @MainActor static func device() -> [String: String] {
+        ["model": UIDevice.current.model, "product": product(), "ios": UIDevice.current.systemVersion]
+    }
+
     /// Runs blocks until two in a row agree, and writes the result where it can be shared from.
-    static func resultFile(_ opened: OpenedDetector, say: (String) -> Void) throws -> URL {
+    static func resultFile(
+        _ opened: OpenedDetector, device: [String: String], say: (String) -> Void
+    ) throws -> URL {
         let clips = opened.model.golden.scores.indices.map(opened.model.golden.clip)
         var blocks: [Block] = []
         while blocks.count < 12 && !isSteady(blocks) {
@@ -54,7 +61,6 @@ enum DeviceBenchmark {
             blocks.append(Block(answer: answer, heatBefore: before, heatAfter: thermalState().level))
             say("block \(blocks.count) done")
         }
-        let device = ["model": UIDevice.current.model, "product": product(), "ios": UIDevice.current.systemVersion]
         let data = try deviceResult(
             opened.model, blocks, goldenDifference: opened.goldenDifference, device: device, date: Date())
         let url = FileManager.default.temporaryDirectory.appendingPathComponent("on-device.json")

@@ -1,13 +1,18 @@
+import Combine
 import Foundation
 import SpoofAudio
 import SpoofCore
+import UIKit
 
 /// What the screen shows.
 @MainActor
 final class ListeningModel: ObservableObject {
-    enum Phase: Equatable { case opening, ready, listening, measuring }
+    enum Phase: Equatable { case opening, ready, starting, listening, measuring }
 
-    @Published private(set) var phase = Phase.opening
+    @Published private(set) var phase = Phase.opening {
+        // A phone that locks itself takes the microphone away, and throttles.
+        didSet { UIApplication.shared.isIdleTimerDisabled = phase == .listening || phase == .measuring }
+    }
     @Published private(set) var updates: [Update] = []
     @Published private(set) var level = 0.0
     @Published private(set) var line = "opening the detector"
@@ -33,8 +38,10 @@ final class ListeningModel: ObservableObject {
 
     func start() async {
         guard phase == .ready, let opened else { return }
+        phase = .starting  // who presses again while the system asks starts no second one
         guard await Microphone.isAllowed() else {
             line = "the microphone is not allowed; Settings, Privacy, Microphone"
+            phase = .ready
             return
         }
         do {
@@ -54,6 +61,7 @@ final class ListeningModel: ObservableObject {
             }
         } catch {
             line = error.localizedDescription
+            phase = .ready
         }
     }
 
@@ -64,14 +72,19 @@ final class ListeningModel: ObservableObject {
     func measure() {
         guard phase == .ready, let opened else { return }
         phase = .measuring
+        let device = DeviceBenchmark.device()
         Thread.detachNewThread { [weak self] in
             let result = Result {
-                try DeviceBenchmark.resultFile(opened) { said in Task { @MainActor in self?.line = said } }
+                try DeviceBenchmark.resultFile(opened, device: device) { said in
+                    Task { @MainActor in self?.line = said }
+                }
             }
             Task { @MainActor in
                 self?.phase = .ready
                 switch result {
-                case .success(let url): (self?.resultFile, self?.line) = (url, "measured; share the result")
+                case .success(let url):
+                    self?.resultFile = url
+                    self?.line = "measured; share the result"
                 case .failure(let error): self?.line = error.localizedDescription
                 }
             }

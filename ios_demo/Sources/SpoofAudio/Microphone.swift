@@ -30,6 +30,10 @@
             let format = engine.inputNode.outputFormat(forBus: 0)
             rate = Int(format.sampleRate)
             channels = Int(format.channelCount)
+            guard rate > 0, channels > 0 else {
+                try? session.setActive(false, options: [.notifyOthersOnDeactivation])
+                throw SpoofFailure("there is no microphone; connect one")
+            }
         }
 
         public func start(_ tell: @escaping (SourceEvent) -> Void) throws {
@@ -59,14 +63,15 @@
         }
 
         private func observe() {
-            func on(_ name: Notification.Name, _ act: @escaping @Sendable (Notification) -> Void) {
-                observers.append(NotificationCenter.default.addObserver(forName: name, object: nil, queue: nil, using: act))
+            func on(_ name: Notification.Name, of object: Any? = nil, _ act: @escaping @Sendable (Notification) -> Void) {
+                let center = NotificationCenter.default
+                observers.append(center.addObserver(forName: name, object: object, queue: nil, using: act))
             }
             on(AVAudioSession.interruptionNotification) { [weak self] in self?.interruption($0) }
             on(AVAudioSession.mediaServicesWereResetNotification) { [weak self] _ in
                 self?.tell?(.failed(SpoofFailure("the phone restarted its audio; start listening again")))
             }
-            on(.AVAudioEngineConfigurationChange) { [weak self] _ in
+            on(.AVAudioEngineConfigurationChange, of: engine) { [weak self] _ in
                 // Another microphone, perhaps with another rate: a listener of the old one would mishear it.
                 self?.tell?(.failed(SpoofFailure("the microphone changed; start listening again")))
             }

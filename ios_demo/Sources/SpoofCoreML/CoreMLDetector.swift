@@ -25,20 +25,33 @@
             }
             let compiled = cache.appendingPathComponent(verified.manifest.sha256 + ".mlmodelc")
             do {
-                if !FileManager.default.fileExists(atPath: compiled.path) {
-                    let made = try await MLModel.compileModel(at: verified.url)
-                    try FileManager.default.createDirectory(at: cache, withIntermediateDirectories: true)
-                    try FileManager.default.moveItem(at: made, to: compiled)
-                }
                 let configuration = MLModelConfiguration()
                 configuration.computeUnits = units
-                let model = try await MLModel.load(contentsOf: compiled, configuration: configuration)
+                let model = try await open(verified.url, compiled: compiled, configuration)
                 return try CoreMLDetector(model, verified.manifest)
             } catch let failure as SpoofFailure {
                 throw failure
             } catch {
                 throw SpoofFailure("\(verified.url.lastPathComponent): Core ML refuses it: \(error.localizedDescription)")
             }
+        }
+
+        /// Loads what was compiled before; where the system refuses that, as it may after an update of its own or
+        /// with half of its cache emptied, compiles anew.
+        private static func open(
+            _ package: URL, compiled: URL, _ configuration: MLModelConfiguration
+        ) async throws -> MLModel {
+            let files = FileManager.default
+            if files.fileExists(atPath: compiled.path) {
+                if let model = try? await MLModel.load(contentsOf: compiled, configuration: configuration) {
+                    return model
+                }
+                try files.removeItem(at: compiled)
+            }
+            let made = try await MLModel.compileModel(at: package)
+            try files.createDirectory(at: compiled.deletingLastPathComponent(), withIntermediateDirectories: true)
+            try files.moveItem(at: made, to: compiled)
+            return try await MLModel.load(contentsOf: compiled, configuration: configuration)
         }
 
         private init(_ model: MLModel, _ manifest: Manifest) throws {
