@@ -9,7 +9,7 @@ const SHELL = [
   "style.css",
   "icon.svg",
   "app.webmanifest",
-  ...["capture-worklet", "chart", "choice", "engine", "main", "measure", "memory", "microphone", "recording", "sentences", "view"].map((name) => `page/${name}.js`),
+  ...["capture-worklet", "chart", "choice", "engine", "guard", "main", "measure", "memory", "microphone", "recording", "sentences", "view"].map((name) => `page/${name}.js`),
   ...["core", "detector", "listener", "manifest", "problem", "runtimes", "session", "signature", "statistics", "worker"].map((name) => `engine/${name}.js`),
   ...["spoof_core.wasm", "ed25519.js", "versions.json"].map((name) => `vendor/${name}`),
 ];

@@ -80,6 +80,7 @@ def test_the_worker_that_keeps_the_page_harms_nothing(vendor: Path, detector: Pa
         ("refuse", {}, "There is no microphone"),
         ("lackWebAssembly", {}, "has no WebAssembly"),
         ("lackAFile", {"lacking": "vendor/ed25519.js"}, "Something went wrong here: Failed to fetch"),
+        ("lackAFile", {"lacking": "page/measure.js"}, "A part of this page is missing"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(
@@ -109,6 +110,9 @@ def test_a_microphone_taken_away_and_a_pause(
     vendor: Path, detector: Path, recordings: dict[str, list[Path]]
 ) -> None:
     lost = browser("loseTheMicrophone", detector, wav=recordings["genuine"][0])
+    assert "is muted" in lost["muted"][0]
+    assert not lost["muted"][1]
+    assert lost["awake"] == [1, 0]  # a phone may sleep again
     assert "taken away" in lost["problem"]
     assert lost["canListen"]
     paused = browser("pauseAndResume", detector, wav=recordings["genuine"][0])

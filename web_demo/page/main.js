@@ -12,6 +12,7 @@ import { addTimes, addWord, clearScores, clearTimes, elements, enable, setText, 
 
 const FOLDER = new URL("../detector/", import.meta.url).href;
 const READY = { state: "ready", decision: "Ready to listen", detail: "Everything is computed on this device." };
+const MUTED = "The microphone is muted, by its switch or by the system, so there is only silence to hear; unmute it to go on.";
 
 /** What the page is doing: "idle", "listening", "paused", "decoding", "hearing" or "measuring"; nothing until it is ready. */
 let doing = null;
@@ -146,7 +147,7 @@ function hearWord(word) {
 
 async function listen() {
   become(null);
-  microphone = await openMicrophone(lose);
+  microphone = await openMicrophone(lose, (isMuted) => showProblem(isMuted ? MUTED : null));
   begin(true, null);
   showVerdict({ state: "quiet", decision: "Listening", detail: "It takes a second of speech to judge." });
   setText(elements.source, `${microphone.track.label || "Microphone"}, ${microphone.rate} Hz`);

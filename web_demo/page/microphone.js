@@ -12,9 +12,10 @@ const REFUSALS = {
 /**
  * Opens the microphone.
  * @param {(sentence: string) => void} onLost called when it is taken away
+ * @param {(isMuted: boolean) => void} [onMuted] called when the system mutes it, and when it does so no more
  * @returns {Promise<Microphone>}
  */
-export async function openMicrophone(onLost) {
+export async function openMicrophone(onLost, onMuted = () => {}) {
   if (!navigator.mediaDevices?.getUserMedia) {
     throw new Problem("Browsers give the microphone only to pages from https or localhost; open this one from there.");
   }
@@ -24,7 +25,7 @@ export async function openMicrophone(onLost) {
   } catch (error) {
     throw new Problem(REFUSALS[error.name] ?? `The microphone cannot be opened (${error.name}).`);
   }
-  const microphone = new Microphone(stream, onLost);
+  const microphone = new Microphone(stream, onLost, onMuted);
   try {
     await microphone.start();
   } catch (error) {
@@ -35,11 +36,12 @@ export async function openMicrophone(onLost) {
 }
 
 class Microphone {
-  constructor(stream, onLost) {
+  constructor(stream, onLost, onMuted) {
     this.stream = stream;
     this.track = stream.getAudioTracks()[0];
     this.context = new AudioContext(); // of the device's own rate: the core resamples, not the browser
     this.onLost = onLost;
+    this.onMuted = onMuted;
     this.pausedAt = null;
   }
 
@@ -49,6 +51,10 @@ class Microphone {
 
   async start() {
     this.track.onended = () => this.onLost("The microphone was taken away; what was heard so far stands.");
+    this.track.onmute = this.track.onunmute = ({ type }) => this.onMuted(type === "mute");
+    if (this.track.muted) this.onMuted(true);
+    // A phone that falls asleep takes the microphone away; where it may not be kept awake, it is not.
+    this.awake = await navigator.wakeLock?.request("screen").catch(() => null);
     if (!this.context.audioWorklet) throw new Problem("This browser has no AudioWorklet; a current one does.");
     await this.context.audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url));
     // One channel, whatever the microphone has: the browser takes the mean of two, as the core would.
@@ -79,7 +85,8 @@ class Microphone {
   }
 
   async close() {
-    this.track.onended = this.context.onstatechange = null;
+    this.track.onended = this.track.onmute = this.track.onunmute = this.context.onstatechange = null;
+    await this.awake?.release();
     this.track.stop();
     this.port?.close();
     if (this.context.state !== "closed") await this.context.close();

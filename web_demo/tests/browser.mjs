@@ -175,14 +175,24 @@ async function loseTheMicrophone(page, url) {
   await page.addInitScript(() => {
     const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
     navigator.mediaDevices.getUserMedia = async (wanted) => (window.given = await ask(wanted));
+    window.awake = 0;
+    navigator.wakeLock.request = async () => ((window.awake += 1), { release: async () => (window.awake -= 1) });
   });
   await opened(page, url);
   await page.click("#listen");
   await page.waitForTimeout(2000);
-  await page.evaluate(() => window.given.getTracks()[0].dispatchEvent(new Event("ended")));
+  const happens = (event) => page.evaluate((type) => window.given.getTracks()[0].dispatchEvent(new Event(type)), event);
+  const muted = [];
+  for (const event of ["mute", "unmute"]) {
+    await happens(event);
+    muted.push(await page.textContent("#problem"));
+  }
+  const awake = [await page.evaluate(() => window.awake)];
+  await happens("ended");
   await page.waitForFunction(() => document.getElementById("problem").textContent);
   await page.waitForFunction(isReady);
-  return look(page);
+  awake.push(await page.evaluate(() => window.awake));
+  return { muted, awake, ...(await look(page)) };
 }
 
 /** Lets the runtime in use fail while it listens, once, as one does that loses its GPU. */
