@@ -27,6 +27,23 @@ def test_the_page_counts_times_as_phones_are_timed(blocks: list[list[float]]) ->
     assert expected["ms"] == pytest.approx(ours["ms"])
 
 
+def test_a_runtime_that_failed_is_tried_again_after_a_week() -> None:
+    code = """
+const kept = {}, day = 24 * 3600 * 1000, now = 1e12;
+const setItem = (name, text) => (kept[name] = text);
+globalThis.localStorage = { getItem: (name) => kept[name] ?? null, setItem };
+const fast = { runtime: "ort-wasm", threads: 1 }, failed = { runtime: "litert-wasm", threads: 1 };
+rememberTime("m", fast, 5, now);
+rememberTime("m", failed, null, now);
+const after = (days) => [fast, failed].map((candidate) => isMeasured("m", candidate, now + days * day));
+const choice = rememberedChoice("m", [failed, fast]).runtime;
+console.log(JSON.stringify({ days: [after(0), after(6), after(8)], choice }));
+"""
+    names = "{ isMeasured, rememberTime, rememberedChoice }"
+    told = script({"page/choice.js": names}, code)
+    assert told == {"days": [[True, True], [True, True], [True, False]], "choice": "ort-wasm"}
+
+
 @pytest.mark.slow
 def test_a_result_of_the_page_is_read_by_the_report(vendor: Path, detector: Path, tmp_path: Path) -> None:
     measured = browser("measure", detector)

@@ -6,6 +6,7 @@ import { recall, remember } from "./memory.js";
 const MOST_THREADS = 4; // more gain nothing on a network of this size, and phones have four fast cores at most
 const WARM_RUNS = 4;
 const TIMED_RUNS = 12;
+const RETRY_MS = 7 * 24 * 3600 * 1000; // what failed may have lacked the network, or a later browser
 
 /**
  * Returns what can run the detector's files here, the files' own order first.
@@ -40,10 +41,16 @@ export function rememberedChoice(model, candidates) {
   return known.sort((a, b) => times[nameOf(a)] - times[nameOf(b)])[0] ?? null;
 }
 
-/** Keeps medians in ms by candidate name; a candidate that does not run has null. */
-export function rememberTimes(model, medians) {
+/** Returns whether a candidate was measured here, or did not run so lately that it is left alone. */
+export function isMeasured(model, candidate, now = Date.now()) {
+  const time = rememberedTimes(model)[nameOf(candidate)];
+  return time > 0 || time < RETRY_MS - now;
+}
+
+/** Keeps the median in ms of a candidate; where it is null, since it does not run, when that was, as less than 0. */
+export function rememberTime(model, candidate, ms, now = Date.now()) {
   const times = recall("times", {});
-  remember("times", { ...times, [model]: { ...times[model], ...medians } });
+  remember("times", { ...times, [model]: { ...times[model], [nameOf(candidate)]: ms ?? -now } });
 }
 
 export function rememberedTimes(model) {

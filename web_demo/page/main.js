@@ -1,7 +1,7 @@
 // The page's flow: open a runtime, listen or take a recording, look in the background for a faster runtime.
 import { Problem, sentenceOf } from "../engine/problem.js";
 import { RUNTIMES } from "../engine/runtimes.js";
-import { candidatesFor, hasGpu, nameOf, rememberTimes, rememberedChoice, rememberedTimes, tryOut } from "./choice.js";
+import { candidatesFor, hasGpu, isMeasured, nameOf, rememberTime, rememberedChoice, rememberedTimes, tryOut } from "./choice.js";
 import { Engine } from "./engine.js";
 import { measureCandidate, describeDevice, resultOf, stateOf } from "./measure.js";
 import { recall, remember } from "./memory.js";
@@ -218,10 +218,10 @@ async function stopHearing() {
 async function improve() {
   const { model } = facts.manifest;
   for (const candidate of candidates) {
-    if (nameOf(candidate) in rememberedTimes(model) || doing !== "idle" || navigator.connection?.saveData) continue;
+    if (isMeasured(model, candidate) || doing !== "idle" || navigator.connection?.saveData) continue;
     const ms = await tryOut(candidate, open).catch((error) => showProblem(error.message) ?? null);
     if (doing !== "idle") return; // it was measured beside other work
-    rememberTimes(model, { [nameOf(candidate)]: ms });
+    rememberTime(model, candidate, ms);
   }
   await takeFastest();
 }
@@ -245,7 +245,7 @@ async function measure() {
     const row = await measureCandidate(candidate, (target, c) => open(target, c, { always: true }), (step) => setText(elements.progress, `${name}: ${step}`));
     rows.push(row);
     addTimes(row, name);
-    rememberTimes(facts.manifest.model, { [nameOf(candidate)]: row.failed ? null : row.ms.p50 });
+    rememberTime(facts.manifest.model, candidate, row.failed ? null : row.ms.p50);
   }
   const after = await stateOf();
   become("idle");
