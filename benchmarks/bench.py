@@ -45,13 +45,10 @@ from benchmarks.bench_accuracy import (
 )
 from benchmarks.bench_files import PRODUCTS, Origin, make_file, path_of
 from benchmarks.conditions import gather_conditions, load_average, write_results
-from benchmarks.harness import Session, judged, measure
-from benchmarks.isolated import StepFailed, isolated
 from benchmarks.latency import HOP_SECONDS
-from benchmarks.latency_rows import rows_of, table
-from benchmarks.page import page, write_page
-from benchmarks.result_tables import RENDERERS
-from benchmarks.score_charts import System
+from benchmarks.pages.page import page, write_page
+from benchmarks.pages.result_tables import RENDERERS
+from benchmarks.pages.score_charts import System
 from benchmarks.shipping import (
     UNTIMED,
     Candidate,
@@ -61,8 +58,11 @@ from benchmarks.shipping import (
     regression_lines,
     sentences,
 )
+from benchmarks.timing.harness import Session, judged, measure
+from benchmarks.timing.isolated import StepFailed, isolated
+from benchmarks.timing.latency_rows import rows_of, table
+from benchmarks.timing.worker_handle import Artifact
 from benchmarks.trial_scores import Clips, find_clips
-from benchmarks.worker_handle import Artifact
 
 KIND = "bench"
 STEP_SECONDS = 3600.0

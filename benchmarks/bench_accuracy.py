@@ -19,9 +19,9 @@ from antispoof.metrics import equal_error_rate
 from antispoof.score_files import ScoredTrials
 from antispoof.speechlike import speech_like_batch
 from benchmarks import gate, robustness
-from benchmarks.score_charts import System
+from benchmarks.pages.score_charts import System
+from benchmarks.timing.worker_handle import Artifact
 from benchmarks.trial_scores import Clips, score_clips
-from benchmarks.worker_handle import Artifact
 from runtimes import load
 
 REFERENCE = "pytorch"

@@ -32,8 +32,8 @@ from antispoof.models import Detector, create_model, model_names
 from antispoof.speechlike import speech_like
 from benchmarks.conditions import gather_conditions, refuse_existing, write_results
 from benchmarks.layer_costs import Layer, by_kind, graph_layers, merged, module_layers
-from benchmarks.machine_limit import Speed, time_against_limit
-from benchmarks.subjects import open_subject
+from benchmarks.timing.machine_limit import Speed, time_against_limit
+from benchmarks.timing.subjects import open_subject
 from runtimes.graphs import read_graph
 
 KIND = "cost"

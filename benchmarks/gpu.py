@@ -29,7 +29,7 @@ from antispoof.models import Detector, model_names
 from antispoof.pretrained import load_pretrained
 from antispoof.speechlike import speech_like_batch
 from benchmarks.conditions import gather_conditions, refuse_existing, write_results
-from benchmarks.ratios import percentiles
+from benchmarks.timing.ratios import percentiles
 from export.graph import ScoreGraph
 from runtimes.ort import open_session
 

@@ -33,10 +33,10 @@ from benchmarks.conditions import (
     refuse_existing,
     write_results,
 )
-from benchmarks.harness import WARM_UP_MOST, WARM_UP_TOLERANCE, WARM_UP_WINDOW, measure
-from benchmarks.latency_rows import Row, add_changes, comparable, rows_of, table
-from benchmarks.ratios import MIN_EFFECT
-from benchmarks.worker_handle import Artifact
+from benchmarks.timing.harness import WARM_UP_MOST, WARM_UP_TOLERANCE, WARM_UP_WINDOW, measure
+from benchmarks.timing.latency_rows import Row, add_changes, comparable, rows_of, table
+from benchmarks.timing.ratios import MIN_EFFECT
+from benchmarks.timing.worker_handle import Artifact
 
 KIND = "latency"
 HOP_SECONDS = 0.5  # a phone scores its last clip again so often

@@ -9,7 +9,7 @@ For ONNX files on Android the runner is android_demo/native/runner, compiled her
 and ONNX Runtime is the demo app's; --push puts another libonnxruntime.so in its place. --in-app has the demo
 app, installed with this file inside, measure itself: apps get other cores than what adb starts.
 
-What a runner is called with and must print stands in benchmarks/device_runs.py. Nothing is timed before the
+What a runner is called with and must print stands in benchmarks/devices/runs.py. Nothing is timed before the
 device gives the golden scores: those beside the file, else those that it gets here. Blocks of runs are
 repeated until two in a row agree within 3 %; blocks during which the device was hot do not count. The JSON
 says which device it was, its governor, battery, temperature and thermal status before and after, which cores
@@ -31,11 +31,11 @@ from typing import Any
 import antispoof
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.formats import format_of
-from benchmarks import android, android_app, ios
-from benchmarks.adb import Device, find_device
-from benchmarks.android_runner import runner_for
 from benchmarks.conditions import refuse_existing, write_results
-from benchmarks.device_runs import KIND
+from benchmarks.devices import android, android_app, ios
+from benchmarks.devices.adb import Device, find_device
+from benchmarks.devices.android_runner import runner_for
+from benchmarks.devices.runs import KIND
 
 FORMATS = {"android": ("onnx", "tflite"), "ios": ("onnx", "tflite", "coreml")}
 ANDROID_FOLDER = "/data/local/tmp"  # the one place where a shell may run programs

@@ -35,11 +35,11 @@ from antispoof.models import model_names
 from antispoof.tdcf import asv_errors, read_asv_scores
 from benchmarks.conditions import gather_conditions, refuse_existing, write_results
 from benchmarks.gate import ALLOWED_EER_DIFFERENCE, LEAST_CORRELATION, Trials, Verdict, judge
-from benchmarks.harness import judged, measure
 from benchmarks.pooled_nodes import PooledNodes, compare_pooled_nodes
-from benchmarks.ratios import SLOWER, ratio_interval, verdict
+from benchmarks.timing.harness import judged, measure
+from benchmarks.timing.ratios import SLOWER, ratio_interval, verdict
+from benchmarks.timing.worker_handle import Artifact
 from benchmarks.trial_scores import Clips, find_clips, score_clips
-from benchmarks.worker_handle import Artifact
 from runtimes import Runtime, load
 from runtimes.eager import EagerRuntime
 

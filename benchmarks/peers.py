@@ -30,14 +30,14 @@ from antispoof.audio import CLIP_SAMPLES, SAMPLE_RATE, fit_length, load_audio
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, UserError, run
 from antispoof.speechlike import speech_like_batch
 from benchmarks.conditions import gather_conditions, load_average, refuse_existing, write_results
-from benchmarks.harness import measure
-from benchmarks.isolated import StepFailed, isolated
 from benchmarks.latency import HOP_SECONDS, parse_artifacts
-from benchmarks.latency_rows import rows_of, table
 from benchmarks.peer_builds import BUILDS, CALIBRATION, build
 from benchmarks.peer_networks import CONFIGURATIONS, save_network
-from benchmarks.subjects import open_subject
-from benchmarks.worker_handle import Artifact
+from benchmarks.timing.harness import measure
+from benchmarks.timing.isolated import StepFailed, isolated
+from benchmarks.timing.latency_rows import rows_of, table
+from benchmarks.timing.subjects import open_subject
+from benchmarks.timing.worker_handle import Artifact
 from runtimes.clips import find_clips
 
 KIND = "peers"

@@ -36,12 +36,12 @@ from benchmarks.conditions import (
     write_results,
 )
 from benchmarks.gate import agreement, judge
-from benchmarks.harness import measure
-from benchmarks.latency_rows import comparison
 from benchmarks.parity import CACHE, TIME_OUT, trials_of
 from benchmarks.pooled_nodes import NodeReader, Nodes, compare_nodes
+from benchmarks.timing.harness import measure
+from benchmarks.timing.latency_rows import comparison
+from benchmarks.timing.worker_handle import Artifact
 from benchmarks.trial_scores import Clips, find_clips
-from benchmarks.worker_handle import Artifact
 from runtimes import load
 from runtimes.ml_program.runtime import MilRuntime
 

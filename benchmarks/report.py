@@ -22,10 +22,10 @@ from antispoof.data import FORMATS
 from antispoof.errors import EXIT_DONE, CheckFailed, UserError, run
 from antispoof.outputs import write_whole
 from benchmarks import accuracy
-from benchmarks.page import page, read_documents, write_page
-from benchmarks.result_tables import RENDERERS
-from benchmarks.score_charts import System
-from benchmarks.table_parts import Row
+from benchmarks.pages.page import page, read_documents, write_page
+from benchmarks.pages.result_tables import RENDERERS
+from benchmarks.pages.score_charts import System
+from benchmarks.pages.table_parts import Row
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"

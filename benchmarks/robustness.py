@@ -35,8 +35,8 @@ from antispoof.models import model_names
 from benchmarks.conditions import gather_conditions, refuse_existing, write_results
 from benchmarks.degradations import CLEAN, Degradation, DegradedClips, degradations
 from benchmarks.latency import parse_artifacts
+from benchmarks.timing.worker_handle import Artifact
 from benchmarks.trial_scores import Clips, find_clips, score_clips
-from benchmarks.worker_handle import Artifact
 from runtimes import Runtime, load
 
 KIND = "robustness"

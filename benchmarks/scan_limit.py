@@ -31,8 +31,6 @@ from tqdm import tqdm
 from antispoof.errors import CheckFailed, UserError, run
 from antispoof.scan import FORMS, ScanForm
 from benchmarks.conditions import gather_conditions, refuse_existing, write_results
-from benchmarks.harness import order_of_round
-from benchmarks.ratios import ratio_interval
 from benchmarks.scan_candidates import (
     BUILDS,
     COMPILE,
@@ -45,6 +43,8 @@ from benchmarks.scan_candidates import (
     torch_call,
 )
 from benchmarks.scan_ort import STATES, Call, Inputs, Shape, draw, ort_call, peak_mib
+from benchmarks.timing.harness import order_of_round
+from benchmarks.timing.ratios import ratio_interval
 
 KIND = "scan-limit"
 SHAPES = ((1, 67, 256), (1, 201, 128), (1, 201, 256), (1, 402, 256), (1, 1000, 256), (8, 201, 256))

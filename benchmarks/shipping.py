@@ -10,7 +10,7 @@ import numpy as np
 
 from antispoof.bootstrap import Interval, eer_difference
 from antispoof.formats import format_named
-from benchmarks.ratios import SLOWER, ratio_interval, verdict
+from benchmarks.timing.ratios import SLOWER, ratio_interval, verdict
 
 TARGETS = {"servers and desktops": "Linux", "Android": "Android", "iOS": "iOS", "browsers": "browsers"}
 LARGER = 1.03  # a file or a peak of memory beyond this is worse, and not another layout of the same

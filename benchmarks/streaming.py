@@ -28,11 +28,11 @@ from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.manifest import describe_file, read_manifest
 from benchmarks.conditions import gather_conditions, load_average, refuse_existing, write_results
 from benchmarks.gate import agreement, judge
-from benchmarks.harness import Measured, measure
-from benchmarks.latency_rows import comparison
 from benchmarks.parity import TIME_OUT, trials_of
+from benchmarks.timing.harness import Measured, measure
+from benchmarks.timing.latency_rows import comparison
+from benchmarks.timing.worker_handle import Artifact, Following
 from benchmarks.trial_scores import Clips, find_clips
-from benchmarks.worker_handle import Artifact, Following
 from runtimes import load
 from runtimes.cached import SUFFIX, CachedDetector, nearest_hop, open_cached, read_cached
 

@@ -31,8 +31,8 @@ from antispoof.manifest import describe_file
 from antispoof.speechlike import speech_like, speech_like_batch
 from benchmarks.conditions import gather_conditions, load_average, refuse_existing, write_results
 from benchmarks.latency import parse_artifacts
-from benchmarks.ratios import ratio_interval
-from benchmarks.worker_handle import Artifact, Times
+from benchmarks.timing.ratios import ratio_interval
+from benchmarks.timing.worker_handle import Artifact, Times
 from runtimes import Runtime, load
 from runtimes.clips import Clip, find_clips
 from runtimes.score import score_in_order

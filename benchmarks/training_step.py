@@ -22,7 +22,7 @@ from antispoof.audio import SAMPLE_RATE
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.memory import keep_freed_memory
 from benchmarks.conditions import gather_conditions, load_average, refuse_existing, write_results
-from benchmarks.ratios import ratio_interval
+from benchmarks.timing.ratios import ratio_interval
 from train.loop import PRECISIONS, Run
 from train.network import training_mode
 from train.ranks import Ranks

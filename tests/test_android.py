@@ -22,7 +22,7 @@ from antispoof.audio import CLIP_SAMPLES, SAMPLE_RATE
 from antispoof.pretrained import cache_folder
 from antispoof.speechlike import speech_like, speech_like_batch
 from benchmarks.conditions import read_results
-from benchmarks.device_runs import check_scores, parse_answer
+from benchmarks.devices.runs import check_scores, parse_answer
 from export import embed, sign, to_onnx
 from quantize import onnx_int8
 from runtimes import load

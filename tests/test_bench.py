@@ -14,8 +14,8 @@ import pytest
 from antispoof.errors import UserError
 from benchmarks import bench, gpu, throughput
 from benchmarks.conditions import read_results
-from benchmarks.isolated import StepFailed, isolated
 from benchmarks.shipping import Candidate, Scores, choose, compare, regression_lines, sentences
+from benchmarks.timing.isolated import StepFailed, isolated
 
 ROUNDS = 60
 

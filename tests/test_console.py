@@ -17,7 +17,7 @@ from antispoof.errors import EXIT_DONE, UserError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDERS = ("train", "export", "quantize", "runtimes", "benchmarks")
-NOT_FOR_HANDS = {"benchmarks.worker", "benchmarks.emulated_score"}  # started by another command
+NOT_FOR_HANDS = {"benchmarks.timing.worker", "benchmarks.emulated_score"}  # started by another command
 MODULES = {
     f"{folder}.{path.stem}": path for folder in FOLDERS for path in sorted((REPOSITORY / folder).glob("*.py"))
 }

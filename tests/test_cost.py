@@ -16,7 +16,7 @@ from antispoof.errors import UserError
 from antispoof.models import create_model
 from benchmarks import cost
 from benchmarks.layer_costs import Layer, by_kind, graph_layers, module_layers
-from benchmarks.machine_limit import Speed, time_against_limit
+from benchmarks.timing.machine_limit import Speed, time_against_limit
 from runtimes.graphs import read_graph
 
 FLOAT = 4  # bytes

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.conditions import read_results
-from benchmarks.device_runs import parse_answer
+from benchmarks.devices.runs import parse_answer
 from benchmarks.on_device import KIND
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -33,7 +33,7 @@ def test_the_app_says_what_the_microphone_is_for() -> None:
     # A key for anything else that people are asked for has no place here.
     asked = {key for key in facts if key.endswith("UsageDescription")}
     assert asked == {"NSMicrophoneUsageDescription"}
-    assert facts["UIFileSharingEnabled"] is True  # benchmarks/ios.py copies clips into Documents
+    assert facts["UIFileSharingEnabled"] is True  # benchmarks/devices/ios.py copies clips into Documents
 
 
 # What Apple wants a reason for, of all that it lists, as far as it can be told from a source file.

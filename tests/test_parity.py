@@ -16,7 +16,7 @@ from antispoof.speechlike import speech_like
 from benchmarks import parity
 from benchmarks.conditions import read_results
 from benchmarks.gate import Trials, judge
-from benchmarks.result_tables import RENDERERS
+from benchmarks.pages.result_tables import RENDERERS
 from export import to_onnx
 from tests.test_export import TUNED_FOR_INTEGERS
 

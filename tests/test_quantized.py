@@ -13,8 +13,9 @@ from antispoof.audio import SAMPLE_RATE, fit_length, load_audio
 from antispoof.errors import UserError
 from antispoof.manifest import read_manifest
 from antispoof.speechlike import speech_like
-from benchmarks import harness, quantized
-from benchmarks.result_tables import RENDERERS
+from benchmarks import quantized
+from benchmarks.pages.result_tables import RENDERERS
+from benchmarks.timing import harness
 from benchmarks.trial_scores import find_clips
 from export import to_onnx
 from quantize import onnx_int8

@@ -18,11 +18,11 @@ from antispoof.errors import CheckFailed, UserError
 from antispoof.metrics import decision_threshold, equal_error_rate
 from antispoof.score_files import ScoredTrials
 from benchmarks import gate, report
-from benchmarks.charts import Plot, linear_axis, log_axis
-from benchmarks.page import TIMED, page, read_documents
-from benchmarks.result_charts import Point, undominated
-from benchmarks.result_tables import RENDERERS
-from benchmarks.score_charts import System, det_chart, movement_chart
+from benchmarks.pages.charts import Plot, linear_axis, log_axis
+from benchmarks.pages.page import TIMED, page, read_documents
+from benchmarks.pages.result_charts import Point, undominated
+from benchmarks.pages.result_tables import RENDERERS
+from benchmarks.pages.score_charts import System, det_chart, movement_chart
 
 
 def test_the_documents_agree_with_the_results() -> None:

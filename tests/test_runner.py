@@ -23,7 +23,7 @@ from onnx import TensorProto, helper
 from antispoof.manifest import manifest_path
 from antispoof.pretrained import cache_folder
 from antispoof.speechlike import speech_like_batch
-from benchmarks.device_runs import Answer, parse_answer
+from benchmarks.devices.runs import Answer, parse_answer
 from runtimes import load
 
 REPOSITORY = Path(__file__).resolve().parents[1]

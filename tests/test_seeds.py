@@ -19,8 +19,9 @@ from antispoof.errors import UserError
 from antispoof.metrics import equal_error_rate
 from antispoof.models import Detector, create_model
 from antispoof.speechlike import speech_like
-from benchmarks import detection_tables, seeds
-from benchmarks.page import markdown_tables
+from benchmarks import seeds
+from benchmarks.pages import detection_tables
+from benchmarks.pages.page import markdown_tables
 from train.dataset import decode, read_rows
 from train.evaluation import degrade, score_ways
 from train.scoring import score_clips

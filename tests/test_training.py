@@ -16,7 +16,8 @@ from antispoof.bootstrap import eer_difference, eer_interval, mean_eer
 from antispoof.channel import band_limit
 from antispoof.errors import UserError
 from antispoof.speechlike import speech_like
-from benchmarks import detection_tables, training
+from benchmarks import training
+from benchmarks.pages import detection_tables
 from train import distill, fit
 
 pytestmark = pytest.mark.usefixtures("threads_as_before")

@@ -12,7 +12,8 @@ import yaml
 from antispoof.audio import SAMPLE_RATE
 from antispoof.errors import UserError
 from antispoof.speechlike import speech_like
-from benchmarks import result_tables, training_step
+from benchmarks import training_step
+from benchmarks.pages import result_tables
 
 pytestmark = pytest.mark.usefixtures("threads_as_before")
 

@@ -4,7 +4,7 @@ import SpoofCoreML
 import SpoofSignature
 import UIKit
 
-/// How hot the phone is: 0 to 3, and what benchmarks/ios.py calls it.
+/// How hot the phone is: 0 to 3, and what benchmarks/devices/ios.py calls it.
 func thermalState() -> (level: Int, name: String) {
     switch ProcessInfo.processInfo.thermalState {
     case .nominal: return (0, "nominal")

@@ -11,10 +11,11 @@ import pytest
 
 from antispoof.errors import UserError
 from antispoof.manifest import describe_file
-from benchmarks import latency, latency_rows
+from benchmarks import latency
 from benchmarks.conditions import read_results
-from benchmarks.ratios import SAME, SLOWER
-from benchmarks.worker_handle import Artifact
+from benchmarks.timing import latency_rows
+from benchmarks.timing.ratios import SAME, SLOWER
+from benchmarks.timing.worker_handle import Artifact
 from tests.latency.timed_models import LAYERS, SAMPLES, write_model
 from tests.manifests import write_manifest
 

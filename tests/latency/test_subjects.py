@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from antispoof.checkpoint import save_checkpoint
 from antispoof.errors import UserError
 from antispoof.models import create_model
-from benchmarks.subjects import open_subject
+from benchmarks.timing.subjects import open_subject
 
 
 def test_checkpoint_is_timed_in_eager_mode(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import latency_rows
-from benchmarks.harness import judged, measure, order_of_round
-from benchmarks.ratios import (
+from benchmarks.timing import latency_rows
+from benchmarks.timing.harness import judged, measure, order_of_round
+from benchmarks.timing.ratios import (
     FASTER,
     SAME,
     SLOWER,
@@ -26,7 +26,7 @@ from benchmarks.ratios import (
     verdict,
     verdict_of_change,
 )
-from benchmarks.worker_handle import Artifact
+from benchmarks.timing.worker_handle import Artifact
 from tests.latency.timed_models import TIME_OUT_S, write_model
 
 # The same file in two processes, on a machine shared with others (see MIN_EFFECT for the quiet case).

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.worker_handle import Artifact, Worker, WorkerFailed
+from benchmarks.timing.worker_handle import Artifact, Worker, WorkerFailed
 from tests.latency.timed_models import TIME_OUT_S, endless_model_bytes, write_model
 
 

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks import android
+from benchmarks.devices import android
 from tests.manifests import write_manifest
 from tests.on_device.stand_ins import SERIAL, Phone, daemon
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.device_runs import Answer, Block, figures, is_steady
+from benchmarks.devices.runs import Answer, Block, figures, is_steady
 
 
 def block(milliseconds: float, heat: int | None = 0) -> Block:

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antispoof.errors import UserError
-from benchmarks import adb, android, ios
-from benchmarks.device_runs import parse_answer
+from benchmarks.devices import adb, android, ios
+from benchmarks.devices.runs import parse_answer
 
 
 def test_devices_are_read_in_every_state() -> None:

@@ -17,8 +17,9 @@ import pytest
 from antispoof.errors import UserError
 from antispoof.manifest import describe_file
 from antispoof.pretrained import cache_folder
-from benchmarks import android_runner, on_device
+from benchmarks import on_device
 from benchmarks.conditions import read_results
+from benchmarks.devices import android_runner
 from tests.on_device.stand_ins import Phone, write_runner
 
 DEMO = Path(__file__).resolve().parents[2] / "android_demo"

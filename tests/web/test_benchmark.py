@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import report, result_tables
-from benchmarks.device_runs import Answer, Block, figures
+from benchmarks import report
+from benchmarks.devices.runs import Answer, Block, figures
+from benchmarks.pages import result_tables
 from tests.web.page import browser, script
 
 

@@ -1,4 +1,4 @@
-// When times count: blocks of runs until two in a row agree, as benchmarks/device_runs.py has it.
+// When times count: blocks of runs until two in a row agree, as benchmarks/devices/runs.py has it.
 export const BLOCK_RUNS = 50;
 export const MOST_BLOCKS = 8;
 const STEADY = 0.03; // the medians of two blocks in a row agree to this share

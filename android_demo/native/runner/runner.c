@@ -3,7 +3,7 @@
  *
  *     runner --model FILE --clips FILE --samples N --threads T --runs R [--input NAME] [--output NAME]
  *
- * What it prints is the contract of benchmarks/device_runs.py. The names of input and output are those that are
+ * What it prints is the contract of benchmarks/devices/runs.py. The names of input and output are those that are
  * given, else those of FILE.manifest.json, else waveform and score. Exits with 2 and one line where it was given
  * something wrong, with 1 where the model cannot be run.
  */

@@ -28,7 +28,7 @@ public struct RunnerArguments: Equatable {
     }
 }
 
-/// What a runner prints, on one line after `mark` (benchmarks/device_runs.py).
+/// What a runner prints, on one line after `mark` (benchmarks/devices/runs.py).
 public struct RunnerAnswer: Codable, Equatable {
     public static let mark = "ANTISPOOF-RESULT "
     public var runner: String
@@ -116,7 +116,7 @@ public struct Block {
     var median: Double { Percentiles(answer.times_ms)?.p50 ?? .nan }
 }
 
-/// Whether the last two blocks count and their medians agree to 3 %, as benchmarks/device_runs.py asks.
+/// Whether the last two blocks count and their medians agree to 3 %, as benchmarks/devices/runs.py asks.
 public func isSteady(_ blocks: [Block]) -> Bool {
     let last = blocks.suffix(2)
     guard last.count == 2, last.allSatisfy(\.counts), let earlier = last.first, let later = last.last else {

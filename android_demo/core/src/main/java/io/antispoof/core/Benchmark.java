@@ -15,7 +15,7 @@ import java.util.TimeZone;
  * Times a detector on the device that it runs on, after it gave the golden scores there.
  *
  * <p>Two files come of it: a result of kind "on-device" as benchmarks/on_device.py writes it, and the answer of a
- * runner as benchmarks/device_runs.py wants it.
+ * runner as benchmarks/devices/runs.py wants it.
  */
 public final class Benchmark {
     /** What hears how far it is. */

@@ -2,7 +2,7 @@ package io.antispoof.core;
 
 import java.util.Map;
 
-/** What a benchmark records of the machine that it runs on; the names are those of benchmarks/android.py. */
+/** What a benchmark records of the machine that it runs on; the names are those of benchmarks/devices/android.py. */
 public interface Device {
     /** What it is. */
     Map<String, Object> facts();

@@ -8,7 +8,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 
-/** When the times of blocks of runs count, and what they come to: the rules of benchmarks/device_runs.py. */
+/** When the times of blocks of runs count, and what they come to: the rules of benchmarks/devices/runs.py. */
 final class Timing {
     /** The medians of two blocks in a row agree to this share. */
     private static final double STEADY = 0.03;

@@ -14,7 +14,7 @@ from typing import Any
 
 from antispoof.errors import UserError
 from antispoof.outputs import write_whole
-from benchmarks.result_charts import (
+from benchmarks.pages.result_charts import (
     error_chart,
     heat_table,
     known_eers,
@@ -28,7 +28,7 @@ from benchmarks.result_charts import (
     time_ridges,
     undominated,
 )
-from benchmarks.score_charts import System, det_chart, movement_chart
+from benchmarks.pages.score_charts import System, det_chart, movement_chart
 
 Row = dict[str, Any]
 Renderers = Mapping[str, Callable[[Row], str]]

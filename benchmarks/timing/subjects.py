@@ -15,7 +15,7 @@ from antispoof.errors import UserError
 from antispoof.formats import format_of
 from antispoof.manifest import Manifest, manifest_path
 from benchmarks import peer_runtimes
-from benchmarks.worker_handle import Following
+from benchmarks.timing.worker_handle import Following
 from runtimes import load
 from runtimes.cached import SUFFIX as CACHED
 from runtimes.native_core import Event, Kind

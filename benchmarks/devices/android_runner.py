@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from antispoof.errors import UserError, one_line
-from benchmarks.adb import Device
+from benchmarks.devices.adb import Device
 
-GET_RUNNER = Path(__file__).resolve().parents[1] / "android_demo" / "scripts" / "get-runner.sh"
+GET_RUNNER = Path(__file__).resolve().parents[2] / "android_demo" / "scripts" / "get-runner.sh"
 BY_HAND = "name a runner with --runner, and what it needs with --push"
 
 

@@ -1,6 +1,6 @@
 """The process that times one artifact: does one run whenever its parent asks, and reports the times.
 
-Started by `benchmarks.worker_handle`, with the thread counts of the maths libraries already in its
+Started by `benchmarks.timing.worker_handle`, with the thread counts of the maths libraries already in its
 environment; not for use by hand. Its only argument is the number of the open pipe to its parent.
 """
 
@@ -19,8 +19,8 @@ import numpy as np
 from antispoof.errors import UserError, one_line
 from antispoof.manifest import describe_file
 from antispoof.speechlike import speech_like
-from benchmarks.subjects import Subject, import_library, open_subject
-from benchmarks.worker_handle import Following
+from benchmarks.timing.subjects import Subject, import_library, open_subject
+from benchmarks.timing.worker_handle import Following
 
 LOOK_S = 0.005
 IDLE_LOOKS = 3  # in a row: a looping thread may just be waiting for a core

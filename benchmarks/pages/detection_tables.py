@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from benchmarks.table_parts import Row, measured_on, points, table
+from benchmarks.pages.table_parts import Row, measured_on, points, table
 
 
 def robustness(document: Row) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from antispoof.errors import UserError
 from antispoof.metrics import decision_threshold, det_curve, det_points, equal_error_rate
 from antispoof.score_files import ScoredTrials
-from benchmarks.charts import COLOURS, Plot, linear_axis, rate_axis
+from benchmarks.pages.charts import COLOURS, Plot, linear_axis, rate_axis
 
 LOWEST_RATE, HIGHEST_RATE = 0.001, 0.6
 LEAST_ERRORS = 3  # a rate below this many of the smaller class's trials is left out: it shows nothing

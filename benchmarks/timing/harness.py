@@ -22,7 +22,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.worker_handle import Artifact, Times, Worker, WorkerFailed
+from benchmarks.timing.worker_handle import Artifact, Times, Worker, WorkerFailed
 
 WARM_UP_WINDOW = 5  # runs; times have settled when the medians of the last two windows agree ...
 WARM_UP_TOLERANCE = 0.03  # ... to this share

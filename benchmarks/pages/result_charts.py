@@ -8,7 +8,7 @@ from html import escape
 from statistics import median
 from typing import Any
 
-from benchmarks.charts import Bar, Plot, Ridge, bar_chart, linear_axis, log_axis, ridge_chart
+from benchmarks.pages.charts import Bar, Plot, Ridge, bar_chart, linear_axis, log_axis, ridge_chart
 
 Row = dict[str, Any]
 

@@ -11,8 +11,8 @@ from antispoof.audio import SAMPLE_RATE
 from antispoof.bootstrap import Interval
 from antispoof.errors import UserError
 from antispoof.manifest import describe_file
-from benchmarks.harness import Measured, Session, judge, judged
-from benchmarks.ratios import (
+from benchmarks.timing.harness import Measured, Session, judge, judged
+from benchmarks.timing.ratios import (
     kept_times,
     median_interval,
     percentiles,
@@ -20,7 +20,7 @@ from benchmarks.ratios import (
     verdict,
     verdict_of_change,
 )
-from benchmarks.worker_handle import Artifact
+from benchmarks.timing.worker_handle import Artifact
 
 COLUMNS = (
     *("name", "threads", "KiB", "load ms", "first ms", "p50 ms", "p90 ms", "p99 ms", "clock p50 ms"),

@@ -15,8 +15,8 @@ from typing import Any
 
 from antispoof.errors import UserError, one_line
 from antispoof.manifest import describe_file, manifest_path
-from benchmarks.adb import Device, DeviceLost
-from benchmarks.device_runs import (
+from benchmarks.devices.adb import Device, DeviceLost
+from benchmarks.devices.runs import (
     Answer,
     Block,
     check_scores,

@@ -3,7 +3,7 @@
 None of this has run on a Mac or a phone yet: the command lines follow the documentation of ``devicectl``
 (Xcode 15 and later), and the parsers were tested on texts made by hand.
 
-The runner is an app that takes the arguments of `benchmarks.device_runs`, with the files in its Documents
+The runner is an app that takes the arguments of `benchmarks.devices.runs`, with the files in its Documents
 folder, and prints its answer on one line after ``ANTISPOOF-RESULT``.
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 
 from antispoof.errors import UserError, one_line
 from antispoof.manifest import describe_file
-from benchmarks.device_runs import (
+from benchmarks.devices.runs import (
     Answer,
     Block,
     check_scores,

@@ -30,7 +30,7 @@ import numpy as np
 from antispoof.errors import CheckFailed, UserError
 from antispoof.manifest import read_manifest
 from antispoof.speechlike import speech_like_batch
-from benchmarks.ratios import kept_times, percentiles
+from benchmarks.timing.ratios import kept_times, percentiles
 from runtimes import load
 from runtimes.golden import Golden, golden_paths, golden_tolerance, read_golden, write_golden
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.detection_tables import parity, quantized, robustness, seeds, training
-from benchmarks.table_parts import Row, measured_on, points, table, three_digits
+from benchmarks.pages.detection_tables import parity, quantized, robustness, seeds, training
+from benchmarks.pages.table_parts import Row, measured_on, points, table, three_digits
 
 
 def latency(document: Row) -> str:

@@ -61,7 +61,7 @@ class Worker:
         self._pipe, theirs = Pipe()
         with theirs:
             # -P: the folder that the command was started from must not provide the modules.
-            command = (sys.executable, "-P", "-m", "benchmarks.worker", str(theirs.fileno()))
+            command = (sys.executable, "-P", "-m", "benchmarks.timing.worker", str(theirs.fileno()))
             self.process = subprocess.Popen(
                 command,
                 env=os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)),

@@ -1,0 +1,1 @@
+"""Runs model files on phones, and on processors that this machine emulates."""

@@ -1,0 +1,1 @@
+"""Times model files in turn, each in a process of its own."""
