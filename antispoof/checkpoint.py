@@ -1,8 +1,8 @@
 """Weights on disk: read without running anything in them, mapped by name, loaded strictly.
 
 A checkpoint is untrusted. Only safetensors and ``torch.load(weights_only=True)`` are used, every
-weight must be finite and of the shape the model has, and every name must be accounted for: taken,
-or dropped because the model says that it is dead, or an error.
+weight must be finite and of the shape the model has, and every name must be accounted for
+(`antispoof.weight_names`).
 """
 
 from __future__ import annotations
@@ -27,17 +27,27 @@ from antispoof.errors import UserError, one_line
 from antispoof.models import Detector, create_model, model_names
 from antispoof.models.layers.wavlm_pretrained import without_pretrained
 from antispoof.outputs import write_whole
+from antispoof.weight_names import Fit, fit
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 # Where trainers put the weights among optimiser state, epoch numbers and the like.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "ema_state_dict", "ema")
-# What wrappers of the module put before each name: DataParallel, AveragedModel, torch.compile.
-PREFIXES = ("module.", "_orig_mod.", "model.")
-# What AveragedModel (EMA, SWA) keeps beside the weights.
-COUNTERS = ("n_averaged",)
 # Where trainers put the state of the loss, which for OC-Softmax holds a centre that the score needs.
 LOSSES = ("criterion", "criterion_state_dict", "loss", "loss_state_dict")
 CENTRE = "center"
+NEAR = 0.5  # share of a model's names from which on a message says what is missing or too much
+# What research code leaves beside weights: measures, arguments, paths. Nobody asks for them here, so an empty
+# object takes the place of each, and no code of these modules runs.
+UNREAD = (
+    "argparse.Namespace",
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+    *("numpy.dtype", "numpy.ndarray"),
+    *(
+        f"pathlib.{module}{name}"
+        for module in ("", "_local.")
+        for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
+    ),
+)
 # What weights are read from. Files may hold 8-bit floats and complex numbers too, which no network here has.
 STORED = (
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
@@ -47,11 +57,24 @@ STORED = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The tensors of a checkpoint file under their bare names, and what the file says of itself."""
+    """The tensors of a checkpoint file under its own names, and what the file says of itself."""
 
     path: Path
     tensors: dict[str, Tensor]
     metadata: dict[str, str] = field(default_factory=dict)
+
+
+class Unread:
+    """Stands for an object of a pickle that is not weights: takes whatever is said of it, keeps nothing."""
+
+    __slots__ = ()
+
+    def __new__(cls, *_: Any) -> Unread:
+        """Returns an empty object, whatever it is made from."""
+        return super().__new__(cls)
+
+    def __setstate__(self, _: Any) -> None:
+        """Forgets the state."""
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -64,16 +87,16 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint file")
-    if path.suffix not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"{path}: a checkpoint ends in one of {', '.join(SUFFIXES)}")
     _refuse_lookalikes(path)
     metadata: dict[str, str] = {}
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         content, metadata = _read_safetensors(path)
     else:
         content = _read_pickle(path)
     try:
-        tensors = _bare_names(_find_weights(content, path))
+        tensors = _find_weights(content, path)
     except RecursionError:
         raise UserError(f"{path}: holds itself, and no weights") from None
     for name, tensor in tensors.items():
@@ -116,7 +139,10 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _read_pickle(path: Path) -> Any:
     try:
-        with warnings.catch_warnings():
+        with (
+            warnings.catch_warnings(),
+            torch.serialization.safe_globals([(Unread, name) for name in UNREAD]),
+        ):
             warnings.simplefilter("ignore")  # about the pickle's age, no concern of the user's
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -155,7 +181,7 @@ def _find_weights(content: Any, path: Path) -> dict[str, Tensor]:
             f"{path}: holds several sets of weights ({', '.join(wrapped)}); save the one you mean"
         )
     if wrapped:
-        return {**_bare_names(_find_weights(content[wrapped[0]], path)), **_loss_centre(content)}
+        return {**_find_weights(content[wrapped[0]], path), **_loss_centre(content)}
     if not tensors or len(tensors) != len(content):
         others = [str(k) for k in content if k not in tensors]
         raise UserError(
@@ -172,63 +198,16 @@ def _loss_centre(content: Mapping[str, Any]) -> dict[str, Tensor]:
     return {}
 
 
-def _bare_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Strips the prefixes that every name carries, and the counters of averaged models."""
-    tensors = {name: value for name, value in tensors.items() if name not in COUNTERS}
-    for prefix in PREFIXES:
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            return _bare_names({name.removeprefix(prefix): value for name, value in tensors.items()})
-    return tensors
-
-
-def map_names(model: Detector, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns ``tensors`` under the model's own names, without those that the model says are dead.
-
-    Names that already are the model's own pass through unchanged.
-    """
-    own = model.state_dict()
-    mapped = {}
-    for name, value in tensors.items():
-        if name not in own:
-            if any(re.search(pattern, name) for pattern in model.dead_weights):
-                continue
-            for pattern, replacement in model.public_names:
-                name = re.sub(pattern, replacement, name)
-        mapped[name] = value
-    return mapped
-
-
-def mismatch(model: Detector, tensors: Mapping[str, Tensor]) -> str:
-    """Returns what keeps ``tensors`` (already mapped) from being exactly the model's weights, or ''."""
-    own = model.state_dict()
-    for problem, names in (
-        ("lacks", [name for name in own if name not in tensors]),
-        ("has the unknown", [name for name in tensors if name not in own]),
-    ):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            return f"{problem} {', '.join(names[:3])}{more}"
-    for name, value in own.items():
-        found = tensors[name]
-        if value.shape != found.shape:
-            return f"has {name} of shape {tuple(found.shape)}, not {tuple(value.shape)}"
-        if value.is_floating_point() and not found.is_floating_point():
-            kind = str(found.dtype).removeprefix("torch.")
-            return f"has {name} in {kind}, without the scale that integers need"
-    return ""
-
-
 def load_weights(model: Detector, checkpoint: Checkpoint) -> None:
     """Loads a checkpoint into a model, every weight accounted for.
 
     Raises:
         UserError: A weight is missing, unknown or of another shape.
     """
-    tensors = map_names(model, checkpoint.tensors)
-    problem = mismatch(model, tensors)
-    if problem:
-        raise UserError(f"{checkpoint.path}: not a checkpoint of {model.name}: it {problem}")
-    model.load_state_dict(tensors)
+    found = fit(model, checkpoint.tensors)
+    if found.problem:
+        raise UserError(f"{checkpoint.path}: not a checkpoint of {model.name}: it {found.problem}")
+    model.load_state_dict(found.tensors)
 
 
 def recognise(checkpoint: Checkpoint) -> str:
@@ -237,14 +216,23 @@ def recognise(checkpoint: Checkpoint) -> str:
     Raises:
         UserError: No model, in its default configuration, has exactly these names and shapes.
     """
+    nearest, found = "", Fit({}, "", 0.0)
     for name in model_names():
         with torch.device("meta"):
             model = create_model(name)
-        if not mismatch(model, map_names(model, checkpoint.tensors)):
+        this = fit(model, checkpoint.tensors)
+        if not this.problem:
             return name
+        if this.share > found.share:
+            nearest, found = name, this
+    if found.share < NEAR:
+        raise UserError(
+            f"{checkpoint.path}: the weights are of none of the models {', '.join(model_names())} "
+            "in their default configuration; name it with --model"
+        )
     raise UserError(
-        f"{checkpoint.path}: the weights are of none of the models {', '.join(model_names())} "
-        "in their default configuration; name it with --model"
+        f"{checkpoint.path}: the weights are of none of the models in their default configuration; "
+        f"nearest is {nearest}, but the file {found.problem}"
     )
 
 

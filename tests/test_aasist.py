@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from antispoof.audio import fit_length, load_audio
-from antispoof.checkpoint import load_model, map_names, read_checkpoint
+from antispoof.checkpoint import load_model, read_checkpoint
 from antispoof.models import create_model
 from antispoof.models.layers.graph import GraphPool, pair_kinds, rank_descending
 from antispoof.models.layers.sinc import SincConv, mel_band_edges
+from antispoof.weight_names import map_names
 from runtimes.eager import EagerRuntime
 
 # Published sizes count a norm in front of blocks 1 to 5 whose output the public code overwrites.

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from pathlib import Path
+import zipfile
+from argparse import Namespace
+from pathlib import Path, PureWindowsPath
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -43,6 +46,10 @@ def test_saved_weights_come_back_with_model_and_configuration(tmp_path: Path) ->
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+def under(prefix: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {prefix + name: value for name, value in state.items()}
+
+
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -52,8 +59,21 @@ def test_saved_weights_come_back_with_model_and_configuration(tmp_path: Path) ->
         lambda state: {f"module.{k}": v for k, v in state.items()},
         lambda state: {"n_averaged": torch.tensor(7), **{f"module.{k}": v for k, v in state.items()}},
         lambda state: {"model": {f"module._orig_mod.{k}": v for k, v in state.items()}},
+        lambda state: {"state_dict": under("net.", state), "hyper_parameters": {"lr": 1e-3}},
+        lambda state: {"state_dict": {**under("detector.net.", state), "criterion.weight": torch.ones(2)}},
+        lambda state: {**state, "train_loss.weight": torch.ones(2), "val_acc.tp": torch.tensor(3)},
+        lambda state: {
+            "state_dict": state,
+            "args": Namespace(lr=1e-3, out=Path("run"), on=PureWindowsPath("c:/run"), seen=np.arange(3)),
+            "eer": np.float64(0.1),
+            "curve": np.ones((2, 3), np.float32),
+            "names": np.array(["a", Path("b")], dtype=object),
+        },
     ],
-    ids=["plain", "lightning", "trainer", "data-parallel", "averaged", "compiled"],
+    ids=[
+        *("plain", "lightning", "trainer", "data-parallel", "averaged", "compiled"),
+        *("another name", "beside a loss", "beside a metric", "research"),
+    ],
 )
 def test_what_trainers_wrap_around_weights_is_recognised(wrap, model: Detector, tmp_path: Path) -> None:
     path = tmp_path / "wrapped.pth"
@@ -80,6 +100,68 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path: Path) -> 
     with pytest.raises(UserError):
         load_model(path)
     assert not target.exists()
+
+
+class Called:
+    """A pickle that calls what a module holds."""
+
+    def __init__(self, module: str, name: str, *arguments: object) -> None:
+        self.module, self.name, self.arguments = module, name, arguments
+
+    def dump(self) -> bytes:
+        opened = f"c{self.module}\n{self.name}\n".encode()
+        return b"\x80\x02" + opened + pickle.dumps(self.arguments, 2)[2:-1] + b"R."
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        Called("os", "mkdir", "pwned"),
+        Called("posix", "mkdir", "pwned"),
+        Called("pathlib", "os.mkdir", "pwned"),
+        Called("pathlib", "Path.mkdir", "pwned"),
+        Called("argparse", "_os.mkdir", "pwned"),
+        Called("argparse", "FileType", "w"),
+        Called("argparse", "Namespace.__init__.__globals__", "w"),
+        Called("builtins", "eval", "__import__('os').mkdir('pwned')"),
+        Called("builtins", "getattr", "x", "y"),
+        Called("numpy.testing._private.utils", "runstring", "__import__('os').mkdir('pwned')", {}),
+        Called("numpy", "fromfile", "/dev/zero"),
+        Called("numpy", "load", "x", None, True),
+        Called("numpy", "memmap", "pwned", "uint8", "w+", 0, 8),
+        Called("numpy.core.multiarray", "fromfile", "/dev/zero"),
+        Called("antispoof.checkpoint", "Unread"),
+    ],
+    ids=lambda call: f"{call.module}.{call.name}",
+)
+def test_nothing_else_is_admitted_beside_weights(
+    call: Called, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"a": torch.ones(1)}, "plain.pth")
+    with zipfile.ZipFile("plain.pth") as plain, zipfile.ZipFile("evil.pth", "w") as evil:
+        for name in plain.namelist():
+            evil.writestr(name, call.dump() if name.endswith("data.pkl") else plain.read(name))
+    with pytest.raises(UserError, match="would run code"):
+        read_checkpoint("evil.pth")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evil.pth", "plain.pth"]
+
+
+@pytest.mark.parametrize("around", [lambda evil: np.array([evil], object), lambda evil: Namespace(a=evil)])
+def test_an_attack_inside_what_is_admitted_does_not_run(around, tmp_path: Path) -> None:
+    path, target = tmp_path / "evil.pth", tmp_path / "pwned"
+    torch.save({"state_dict": {}, "note": around(Attack(target))}, path)
+    with pytest.raises(UserError, match="would run code"):
+        read_checkpoint(path)
+    assert not target.exists()
+
+
+def test_what_is_admitted_is_not_kept(model: Detector, tmp_path: Path) -> None:
+    path, before = tmp_path / "arrays.pth", torch.serialization.get_safe_globals()
+    torch.save({name: value.numpy() for name, value in model.state_dict().items()}, path)
+    with pytest.raises(UserError, match="not a state_dict"):
+        read_checkpoint(path)
+    assert torch.serialization.get_safe_globals() == before
 
 
 def endless() -> dict:
@@ -139,6 +221,46 @@ def test_another_models_weights_are_told_apart(model: Detector, tmp_path: Path) 
     torch.save({"conv.weight": torch.zeros(4)}, path)
     with pytest.raises(UserError, match="of none of the models"):
         load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda net: dict(list(net.items())[1:]),
+            r"nearest is aasist-l, .* lacks spectral_position .*net\.\*",
+        ),
+        (lambda net: {**net, "head.weight": torch.ones(2, 3)}, "nearest is aasist-l, .* unknown head.weight"),
+        # As large as this, what a loss holds may be what the score is made of.
+        (lambda net: {**net, "loss.fc.weight": torch.ones(2, 160)}, "aasist-l, .* unknown loss.fc.weight"),
+        (lambda net: {**net, "loss.center": torch.ones(1, 160)}, "aasist-l, .* unknown loss.center"),
+        (lambda net: {**net, "spectral_position": torch.ones(1)}, "unknown spectral_position"),
+        (
+            lambda net: {**net, **{name.replace("net.", "ema."): value for name, value in net.items()}},
+            r"several sets of its weights \(ema\.\*, net\.\*\)",
+        ),
+        (
+            lambda net: {name.removeprefix("net.cl"): value for name, value in net.items()},
+            "lacks classify.weight, classify.bias; it has the unknown assify.weight, assify.bias",
+        ),
+    ],
+    ids=["less", "more", "classifier", "centre", "both", "twice", "renamed"],
+)
+def test_what_nearly_fits_a_model_says_what_is_missing_or_too_much(
+    change, message: str, model: Detector, tmp_path: Path
+) -> None:
+    path = tmp_path / "near.ckpt"
+    torch.save({"state_dict": change(under("net.", model.state_dict()))}, path)
+    with pytest.raises(UserError, match=message) as error:
+        load_model(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["LIGHT.PTH", "Light.SafeTensors"])
+def test_capitals_in_a_files_name_do_no_harm(name: str, model: Detector, tmp_path: Path) -> None:
+    save = torch.save if name.endswith("PTH") else safetensors.torch.save_file
+    save(model.state_dict(), tmp_path / name)
+    assert load_model(tmp_path / name).name == "aasist-l"
 
 
 def test_a_file_that_names_its_model_is_not_loaded_as_another(model: Detector, tmp_path: Path) -> None:

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from antispoof.audio import fit_length, load_audio
-from antispoof.checkpoint import Checkpoint, load_model, map_names, recognise, save_checkpoint
+from antispoof.checkpoint import Checkpoint, load_model, recognise, save_checkpoint
 from antispoof.errors import UserError
 from antispoof.models import Detector, create_model
 from antispoof.models.layers.wavlm import WAVLM_SIZES
 from antispoof.scan import scan_form
 from antispoof.speechlike import speech_like_batch
+from antispoof.weight_names import map_names
 from export.graph import ScoreGraph, trace
 
 MODELS = ("bimamba-lora", "bimamba-sinc", "moe-mamba", "se-mamba")
