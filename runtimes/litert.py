@@ -39,9 +39,12 @@ class LitertRuntime(Runtime):
     def _run(self, waveforms: np.ndarray) -> np.ndarray:
         interpreter = self.own_interpreter()
         (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
-        interpreter.set_tensor(given["index"], waveforms)
-        interpreter.invoke()
-        return interpreter.get_tensor(made["index"])
+        try:
+            interpreter.set_tensor(given["index"], waveforms)
+            interpreter.invoke()
+            return interpreter.get_tensor(made["index"])
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"{self.path.name}: LiteRT could not run it ({one_line(error)[:240]})") from error
 
 
 def open_interpreter(content: bytes, *, threads: int) -> Any:

@@ -64,7 +64,12 @@ class CoreMLRuntime(Runtime):
 
     def _run(self, waveforms: np.ndarray) -> np.ndarray:
         assert self.manifest is not None
-        given = self.model.predict({self.input.name: waveforms})[self.manifest.output.name]
+        try:
+            given = self.model.predict({self.input.name: waveforms})[self.manifest.output.name]
+        except Exception as error:  # likewise
+            raise UserError(
+                f"{self.path.name}: Core ML could not run it ({one_line(error)[:240]})"
+            ) from error
         return np.asarray(given, np.float32).reshape(len(waveforms))
 
 

@@ -12,7 +12,7 @@ from antispoof.errors import UserError, one_line
 from antispoof.manifest import Manifest, read_file, read_manifest
 from runtimes.base import Runtime
 
-ERRORS_ONLY = 3  # log severity: its warnings are for its developers
+FATAL_ONLY = 4  # log severity: its warnings are for its developers, and its errors come as exceptions too
 
 
 class OrtRuntime(Runtime):
@@ -26,7 +26,12 @@ class OrtRuntime(Runtime):
 
     def _run(self, waveforms: np.ndarray) -> np.ndarray:
         assert self.manifest is not None
-        return self.session.run([self.manifest.output.name], {self.input.name: waveforms})[0]
+        try:
+            return self.session.run([self.manifest.output.name], {self.input.name: waveforms})[0]
+        except Exception as error:  # its exception types share no base but Exception
+            raise UserError(
+                f"{self.path.name}: onnxruntime could not run it ({one_line(error)[:240]})"
+            ) from error
 
 
 def open_session(
@@ -51,7 +56,7 @@ def open_session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = ERRORS_ONLY
+    options.log_severity_level = FATAL_ONLY
     # The pattern is one block for all activations, allocated beside those of the first run: AASIST-L
     # peaks at 343 MiB with it and 206 without, in the same time.
     options.enable_mem_pattern = False

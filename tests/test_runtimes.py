@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 
 from antispoof.errors import UserError
-from antispoof.manifest import SCHEMA, describe_file, manifest_path, parse_manifest, read_manifest
+from antispoof.manifest import SCHEMA, Input, describe_file, manifest_path, parse_manifest, read_manifest
 from antispoof.models import create_model
 from antispoof.speechlike import speech_like_batch
-from runtimes import load
+from runtimes import litert, load
 from runtimes.base import Runtime
 from runtimes.compare import compare
 from runtimes.eager import EagerRuntime
+from tests.manifests import write_manifest
 
 
 @pytest.fixture(scope="module", params=["torch", "onnx"])
@@ -186,6 +189,47 @@ def test_a_model_cannot_pull_in_another_file(exported_model: Path, tmp_path: Pat
     manifest_path(path).write_text(json.dumps(facts))
     with pytest.raises(UserError, match="not an ONNX model"):
         load(path)
+
+
+def test_an_error_inside_onnxruntime_gets_one_line(tmp_path: Path) -> None:
+    waveform = helper.make_tensor_value_info("waveform", TensorProto.FLOAT, [1, 16_000])
+    score = helper.make_tensor_value_info("score", TensorProto.FLOAT, [1])
+    nodes = [
+        helper.make_node("ReduceMax", ["waveform"], ["highest"], axes=[1], keepdims=0),
+        helper.make_node("Cast", ["highest"], ["index"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "index"], ["score"]),
+    ]
+    table = helper.make_tensor("table", TensorProto.FLOAT, [1], [0.5])
+    graph = helper.make_graph(nodes, "picky", [waveform], [score], [table])
+    path = tmp_path / "picky.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    picky = load(write_manifest(path, 16_000))
+    assert picky.score(np.zeros((1, 16_000), np.float32)) == [0.5]
+    with pytest.raises(
+        UserError, match=r"picky\.onnx: onnxruntime could not run it .*out of data bounds"
+    ) as error:
+        picky.score(np.full((1, 16_000), 5, np.float32))
+    assert "\n" not in str(error.value)
+
+
+def test_an_error_inside_litert_gets_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing:
+        def get_input_details(self) -> list[dict[str, int]]:
+            return [{"index": 0}]
+
+        get_output_details = get_input_details
+
+        def set_tensor(self, index: int, value: np.ndarray) -> None:
+            pass
+
+        def invoke(self) -> None:
+            raise RuntimeError("gather index out of bounds\nNode number 3 (GATHER) failed to invoke.")
+
+    monkeypatch.setattr(litert, "open_interpreter", lambda content, threads: Failing())
+    manifest = SimpleNamespace(input=Input("waveform", 1, 16_000))
+    runtime = litert.LitertRuntime(b"", 1, Path("picky.tflite"), manifest)
+    with pytest.raises(UserError, match=r"picky\.tflite: LiteRT could not run it .*bounds Node number 3"):
+        runtime.score(np.zeros((1, 16_000), np.float32))
 
 
 @pytest.mark.parametrize(
