@@ -26,6 +26,8 @@ any more. Whether it may replace MODEL is for benchmarks/parity.py to say.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import re
 import warnings
 from collections.abc import Iterable
@@ -68,7 +70,8 @@ def convert(path: Path, recipe: Recipe, clips: np.ndarray, args: argparse.Namesp
     if recipe.activations == "static":
         seen = graph.histograms(layers, clips)
         ranges = {name: _range(histogram, args.observer, recipe) for name, histogram in seen.items()}
-    with silent_stderr(), warnings.catch_warnings():
+    # One of the quantizer's bars has no switch; it goes to sys.stderr, which need not be the process's.
+    with silent_stderr(), contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the quantizer's own, about its interpreter
         try:
             from ai_edge_quantizer.quantizer import Quantizer

@@ -54,9 +54,15 @@ SHARE_OF_SIZE = {"w8d8": 0.75, "w8a8": 0.8, "w8": 0.6, "f16-mixed": 0.8}
 
 @pytest.mark.parametrize("recipe", sorted(LARGEST_MEDIAN))
 def test_a_quantized_file_scores_nearly_like_its_source(
-    recipe: str, source: Path, recordings: Path, clips: np.ndarray, tmp_path: Path
+    recipe: str,
+    source: Path,
+    recordings: Path,
+    clips: np.ndarray,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = quantize(tflite_int8.main, source, recipe, recordings, tmp_path)
+    assert "Transformations" not in capsys.readouterr().err  # the quantizer's own progress bar
     content = path.read_bytes()
     again = quantize(tflite_int8.main, source, recipe, recordings, tmp_path)
     assert again.read_bytes() == content  # the same clips give the same file
