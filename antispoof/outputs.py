@@ -28,6 +28,17 @@ def write_whole(path: Path, content: str | bytes) -> None:
             partial.unlink()
 
 
+def refuse_existing(path: Path, force: bool) -> None:
+    """Raises `UserError` where a file may not or cannot be written; call it before long work."""
+    if path.exists() and not force:
+        raise UserError(f"{path} exists; --force replaces it")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name the file to write")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UserError(f"cannot write {path}: {above} is no folder that may be written into")
+
+
 def make_folder(path: Path) -> None:
     """Makes a folder, and those that it lies in, to write into.
 

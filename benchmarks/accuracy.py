@@ -39,10 +39,9 @@ from antispoof.metrics import (
     min_dcf,
     tied_share,
 )
-from antispoof.outputs import make_folder, write_whole
+from antispoof.outputs import make_folder, refuse_existing, write_whole
 from antispoof.score_files import ScoredTrials, few, match_scores, read_scores
 from antispoof.tdcf import ASVSPOOF2019_COST, asv_errors, min_tdcf, read_asv_scores
-from benchmarks.conditions import refuse_existing
 
 MANY_TIES = 0.01  # share of trials; above it the EER is partly rounding
 DET_POINTS = 100

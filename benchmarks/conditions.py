@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from antispoof.errors import UserError
-from antispoof.outputs import make_folder, write_whole
+from antispoof.outputs import make_folder, refuse_existing, write_whole
 
 SCHEMA = 1
 NUMBERS = re.compile(r"\[\n([\d\s.,eE+-]+)\]")  # a list of numbers alone; no text in JSON holds a new line
@@ -145,17 +145,6 @@ def _read(path: str) -> str | None:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError:
         return None
-
-
-def refuse_existing(path: Path, force: bool) -> None:
-    """Raises `UserError` where ``path`` may not or cannot be written; call it before a long measurement."""
-    if path.exists() and not force:
-        raise UserError(f"{path} exists; --force replaces it")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; name the file to write")
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise UserError(f"cannot write {path}: {above} is no folder that may be written into")
 
 
 def write_results(

@@ -20,7 +20,8 @@ from typing import Any
 
 from antispoof.errors import CheckFailed, UserError, one_line, run
 from antispoof.manifest import SUFFIX
-from benchmarks.conditions import gather_conditions, refuse_existing, write_results
+from antispoof.outputs import refuse_existing
+from benchmarks.conditions import gather_conditions, write_results
 
 KIND = "export-cost"
 EXPORTER = "export.to_onnx"

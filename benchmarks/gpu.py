@@ -26,9 +26,10 @@ from torch import Tensor
 from antispoof.errors import EXIT_DONE, UserError, one_line, run
 from antispoof.manifest import describe_file, read_manifest
 from antispoof.models import Detector, model_names
+from antispoof.outputs import refuse_existing
 from antispoof.pretrained import load_pretrained
 from antispoof.speechlike import speech_like_batch
-from benchmarks.conditions import gather_conditions, refuse_existing, write_results
+from benchmarks.conditions import gather_conditions, write_results
 from benchmarks.timing.ratios import percentiles
 from export.graph import ScoreGraph
 from runtimes.ort import open_session

@@ -31,7 +31,8 @@ from typing import Any
 import antispoof
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.formats import format_of
-from benchmarks.conditions import refuse_existing, write_results
+from antispoof.outputs import refuse_existing
+from benchmarks.conditions import write_results
 from benchmarks.devices import android, android_app, ios
 from benchmarks.devices.adb import Device, find_device
 from benchmarks.devices.android_runner import runner_for

@@ -32,8 +32,9 @@ from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, UserError, run
 from antispoof.formats import format_of
 from antispoof.manifest import describe_file
 from antispoof.models import model_names
+from antispoof.outputs import refuse_existing
 from antispoof.tdcf import asv_errors, read_asv_scores
-from benchmarks.conditions import gather_conditions, refuse_existing, write_results
+from benchmarks.conditions import gather_conditions, write_results
 from benchmarks.gate import ALLOWED_EER_DIFFERENCE, LEAST_CORRELATION, Trials, Verdict, judge
 from benchmarks.pooled_nodes import PooledNodes, compare_pooled_nodes
 from benchmarks.timing.harness import judged, measure

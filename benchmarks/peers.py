@@ -28,8 +28,9 @@ import numpy as np
 
 from antispoof.audio import CLIP_SAMPLES, SAMPLE_RATE, fit_length, load_audio
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, UserError, run
+from antispoof.outputs import refuse_existing
 from antispoof.speechlike import speech_like_batch
-from benchmarks.conditions import gather_conditions, load_average, refuse_existing, write_results
+from benchmarks.conditions import gather_conditions, load_average, write_results
 from benchmarks.latency import HOP_SECONDS, parse_artifacts
 from benchmarks.peer_builds import BUILDS, CALIBRATION, build
 from benchmarks.peer_networks import CONFIGURATIONS, save_network

@@ -30,7 +30,8 @@ import numpy as np
 
 from antispoof.errors import EXIT_DONE, CheckFailed, UserError, one_line, run
 from antispoof.manifest import Manifest
-from benchmarks.conditions import gather_conditions, refuse_existing, write_results
+from antispoof.outputs import refuse_existing
+from benchmarks.conditions import gather_conditions, write_results
 from benchmarks.devices.emulator import PROCESSORS, Emulator, Processor, set_up
 from runtimes import load
 from runtimes.golden import golden_clips, golden_tolerance

@@ -27,14 +27,8 @@ from tqdm import tqdm
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.formats import format_of
 from antispoof.manifest import check_file, describe_file, read_manifest
-from antispoof.outputs import make_folder, write_whole
-from benchmarks.conditions import (
-    gather_conditions,
-    load_average,
-    refuse_existing,
-    surroundings,
-    write_results,
-)
+from antispoof.outputs import make_folder, refuse_existing, write_whole
+from benchmarks.conditions import gather_conditions, load_average, surroundings, write_results
 from benchmarks.gate import agreement, judge
 from benchmarks.parity import CACHE, TIME_OUT, trials_of
 from benchmarks.pooled_nodes import NodeReader, Nodes, compare_nodes

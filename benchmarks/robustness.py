@@ -32,7 +32,8 @@ from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.manifest import describe_file
 from antispoof.metrics import decision_threshold, equal_error_rate, error_rates
 from antispoof.models import model_names
-from benchmarks.conditions import gather_conditions, refuse_existing, write_results
+from antispoof.outputs import refuse_existing
+from benchmarks.conditions import gather_conditions, write_results
 from benchmarks.degradations import CLEAN, Degradation, DegradedClips, degradations
 from benchmarks.latency import parse_artifacts
 from benchmarks.timing.worker_handle import Artifact

@@ -29,8 +29,9 @@ import torch
 from tqdm import tqdm
 
 from antispoof.errors import CheckFailed, UserError, run
+from antispoof.outputs import refuse_existing
 from antispoof.scan import FORMS, ScanForm
-from benchmarks.conditions import gather_conditions, refuse_existing, write_results
+from benchmarks.conditions import gather_conditions, write_results
 from benchmarks.scan_candidates import (
     BUILDS,
     COMPILE,

@@ -34,8 +34,9 @@ from antispoof.manifest import Threshold
 from antispoof.memory import keep_freed_memory
 from antispoof.metrics import error_rates
 from antispoof.models import Detector
+from antispoof.outputs import refuse_existing
 from antispoof.pretrained import decisions_of
-from benchmarks.conditions import gather_conditions, refuse_existing, write_results
+from benchmarks.conditions import gather_conditions, write_results
 from benchmarks.score_memory import remembered_scores
 from benchmarks.training import SPLITS, eers_of_seeds, labelled_trials
 from train.dataset import Row, check_split, fingerprint, read_rows

@@ -26,7 +26,8 @@ from tqdm import tqdm
 from antispoof.audio import SAMPLE_RATE, fit_length, load_audio
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.manifest import describe_file, read_manifest
-from benchmarks.conditions import gather_conditions, load_average, refuse_existing, write_results
+from antispoof.outputs import refuse_existing
+from benchmarks.conditions import gather_conditions, load_average, write_results
 from benchmarks.gate import agreement, judge
 from benchmarks.parity import TIME_OUT, trials_of
 from benchmarks.timing.harness import Measured, measure

@@ -28,7 +28,8 @@ from antispoof.checkpoint import load_model, weights_hash
 from antispoof.data import BONAFIDE
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.metrics import equal_error_rate
-from benchmarks.conditions import gather_conditions, refuse_existing, write_results
+from antispoof.outputs import refuse_existing
+from benchmarks.conditions import gather_conditions, write_results
 from train.dataset import CLASSES, UNLABELLED, Row, check_split, decode, read_rows
 from train.scoring import score_clips
 

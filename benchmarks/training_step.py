@@ -21,7 +21,8 @@ from typing import Any
 from antispoof.audio import SAMPLE_RATE
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.memory import keep_freed_memory
-from benchmarks.conditions import gather_conditions, load_average, refuse_existing, write_results
+from antispoof.outputs import refuse_existing
+from benchmarks.conditions import gather_conditions, load_average, write_results
 from benchmarks.timing.ratios import ratio_interval
 from train.loop import PRECISIONS, Run
 from train.network import training_mode

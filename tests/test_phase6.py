@@ -85,6 +85,20 @@ def test_the_hardest_recordings_of_the_train_split_go(
         clean.main([*flags, "--force", "--threads", "0"])
 
 
+def test_a_list_that_cannot_be_written_or_learnt_from_is_not_begun(
+    corpus: Path, phase5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--model", str(phase5), "--audio", str(corpus), "--out", str(tmp_path / "new" / "cleaned.tsv")]
+    with pytest.raises(UserError, match=r"no bonafide recording|no spoof recording"):
+        clean.main([*flags, "--drop", "0.95"])
+    assert not list((tmp_path / "new").iterdir())
+    monkeypatch.setattr(clean, "losses_of", lambda *_: pytest.fail("judged before"))
+    (tmp_path / "file").write_text("")
+    for out, complaint in ((tmp_path, "is a folder"), (tmp_path / "file" / "cleaned.tsv", "no folder that")):
+        with pytest.raises(UserError, match=complaint):
+            clean.main([*flags[:-1], str(out), "--force"])
+
+
 def tiny_recipe(folder: Path) -> Path:
     """The recipe of Phase 6 for a tiny WavLM, a few steps, and crops that it can hear."""
     content: dict[str, Any] = yaml.safe_load(
@@ -110,13 +124,10 @@ def test_one_command_runs_all_of_phase_6(corpus: Path, phase5: Path, tmp_path: P
     out = tmp_path / "out"
     flags = ["--phase5", phase5, "--config", tiny_recipe(tmp_path), "--audio", corpus, "--out", out]
     argv = list(map(str, flags))
-    with pytest.raises(UserError, match=r"2.0% of 12 recordings of the train split is none"):
+    with pytest.raises(UserError, match=r"2.0% of 12 recordings of the train split is none: say --drop"):
         phase6.main(argv)
-    # Lists of real size lose 2 %; this one loses a quarter by the command of its own, then goes on.
-    clean.main(
-        ["--model", str(phase5), "--audio", str(corpus), "--out", str(out / "cleaned.tsv"), "--drop", "0.25"]
-    )
-    assert phase6.main([*argv, "--resume", "--phase", f"Phase 4={phase5}"]) == 0
+    assert phase6.main([*argv, "--drop", "0.25", "--phase", f"Phase 4={phase5}"]) == 0
+    assert len(read_rows(out / "cleaned.tsv", corpus)) == 25 - 3
     rows = [line.split("\t") for line in (out / "phases.tsv").read_text().splitlines()[1:]]
     assert [row[0] for row in rows] == ["Phase 4"] * 4 + ["Phase 5"] * 4 + ["Phase 6"] * 4
     assert {row[1] for row in rows} == {"as recorded", *phase6.COMPRESSED}
@@ -126,6 +137,8 @@ def test_one_command_runs_all_of_phase_6(corpus: Path, phase5: Path, tmp_path: P
     assert all(trained.get_parameter(name).any() for name in adapters)  # they start at nothing
     with pytest.raises(UserError, match="holds a run already"):
         phase6.main(argv)
+    with pytest.raises(UserError, match="made without 3 of 12 recordings, and --drop says 6"):
+        phase6.main([*argv, "--resume", "--drop", "0.5"])
     with pytest.raises(UserError, match="NAME=FILE"):
         phase6.main([*argv, "--phase", "five"])
 
@@ -136,6 +149,7 @@ def test_one_command_runs_all_of_phase_6(corpus: Path, phase5: Path, tmp_path: P
         (["--split", "tset"], "no trials of both classes in the split 'tset'"),
         (["--phase", "Phase 4=none.safetensors"], "none.safetensors: no such checkpoint"),
         (["--threads", "0"], "--threads must be at least 1"),
+        (["--drop", "1"], "--drop must be between 0 and 1"),
         (["--steps", "0"], "schedule.steps must be in"),
         (["--resume", "--force"], "give one of them"),
     ],

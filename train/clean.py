@@ -22,9 +22,9 @@ from antispoof.checkpoint import load_model
 from antispoof.errors import UserError, run
 from antispoof.memory import keep_freed_memory
 from antispoof.models import Detector, DetectorOutput
-from antispoof.outputs import write_whole
+from antispoof.outputs import make_folder, refuse_existing, write_whole
 from antispoof.text_tables import text_lines
-from train.dataset import CLASSES, Row, decode, read_rows
+from train.dataset import CLASSES, Row, check_split, decode, read_rows
 from train.losses import CENTRE, label_loss
 from train.recipe import LossRecipe
 from train.scoring import CLIPS_AT_ONCE, whole_clips
@@ -45,18 +45,23 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="of the CPU (default: %(default)s)")
     parser.add_argument("--force", action="store_true", help="replace --out")
     args = parser.parse_args(argv)
-    if not 0 < args.drop < 1:
-        raise UserError(f"--drop must be between 0 and 1, not {args.drop:g}")
+    check_drop(args.drop)
     if args.threads < 1:
         raise UserError(f"--threads must be at least 1, not {args.threads}")
-    if args.out.exists() and not args.force:
-        raise UserError(f"{args.out} exists; --force replaces it")
+    refuse_existing(args.out, args.force)
     torch.set_num_threads(args.threads)
     keep_freed_memory()
+    make_folder(args.out.parent)
     protocol = args.protocol or args.audio / "manifest.tsv"
     for row, loss in clean(load_model(args.model), protocol, args.audio, args.out, args.drop):
         print(f"{row.path}\t{row.label}\t{loss:.3f}")
     return 0
+
+
+def check_drop(drop: float) -> None:
+    """Raises `UserError` where this is no share that could be dropped."""
+    if not 0 < drop < 1:
+        raise UserError(f"--drop must be between 0 and 1, not {drop:g}")
 
 
 def clean(
@@ -65,21 +70,34 @@ def clean(
     """Writes the list without what the model finds hardest; returns that, the hardest first.
 
     Raises:
-        UserError: The list cannot be read, or so small a share of it is nothing.
+        UserError: The list cannot be read, so small a share of it is nothing, or it would be left without one
+            of the classes.
     """
     rows = read_rows(protocol, audio)
-    judged = [index for index, row in enumerate(rows) if row.split == "train" and row.label in CLASSES]
+    check_split(rows, "train")
+    judged = judged_of(rows)
     count = round(drop * len(judged))
     if not count:
-        raise UserError(f"{drop:.1%} of {len(judged)} recordings of the train split is none")
+        raise UserError(f"{drop:.1%} of {len(judged)} recordings of the train split is none: say --drop")
     watch = partial(tqdm, desc="judging", unit="batch", disable=None)
     losses = losses_of(model, [rows[index] for index in judged], watch)
     hardest = np.argsort(-losses, kind="stable")[:count]
     dropped = {judged[place] for place in hardest}
+    left = {rows[index].label for index in judged if index not in dropped}
+    if missing := [label for label in CLASSES if label not in left]:
+        raise UserError(
+            f"without the {count} hardest of {len(judged)}, the train split has no {missing[0]} recording to "
+            "learn from: --drop less"
+        )
     header, *lines = [line for _, line in text_lines(protocol)]
     kept = [line for index, line in enumerate(lines) if index not in dropped]
     write_whole(out, "\n".join([header, *kept]) + "\n")
     return [(rows[judged[place]], float(losses[place])) for place in hardest]
+
+
+def judged_of(rows: Sequence[Row]) -> list[int]:
+    """Returns the indices of the rows that a model judges: those of the train split with a class."""
+    return [index for index, row in enumerate(rows) if row.split == "train" and row.label in CLASSES]
 
 
 def losses_of(

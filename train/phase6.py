@@ -3,7 +3,8 @@
     python train/phase6.py --phase5 PHASE5.safetensors --config train/configs/bimamba-lora-phase6.yaml \
         --audio DIR --out OUT --phase "Phase 4=PHASE4.safetensors"
 
-    1. drops from the train split the 2 % that the Phase 5 model finds hardest   OUT/cleaned.tsv
+    1. drops from the train split the 2 % that the Phase 5 model finds hardest,
+       or another share by --drop                                                 OUT/cleaned.tsv
     2. trains by the recipe, starting from the Phase 5 model                      OUT/run
     3. scores --split, as recorded and through codecs, with every phase           OUT/phases.tsv
     4. draws clean against compressed EER of the phases                           OUT/phases.png
@@ -28,7 +29,7 @@ from antispoof.errors import UserError, run
 from antispoof.memory import keep_freed_memory
 from antispoof.outputs import make_folder, write_whole
 from train import fit
-from train.clean import clean
+from train.clean import DROPPED, check_drop, clean, judged_of
 from train.curves import draw_conditions
 from train.dataset import CLASSES, check_split, decode, read_rows
 from train.evaluation import Figure, degrade, figure_of, load_listener, score_ways
@@ -47,6 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     training = _fit_flags(args, cleaned, run_folder)
     # What would end steps 2 and 3 ends the command now, and not after days of training.
     recipe_of(fit.arguments(training))
+    if args.drop is not None:
+        check_drop(args.drop)
     check_split(read_rows(protocol, args.audio), args.split)
     for path in others.values():
         load_model(path)
@@ -55,8 +58,11 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"{args.out} holds a run already: --resume goes on with it, --force drops it")
     torch.set_num_threads(args.threads)
     keep_freed_memory()
-    if args.force or not cleaned.exists():
-        dropped = clean(load_model(args.phase5), protocol, args.audio, cleaned)
+    if cleaned.exists() and not args.force:
+        _check_cleaned(cleaned, protocol, args.audio, args.drop)
+    else:
+        drop = DROPPED if args.drop is None else args.drop
+        dropped = clean(load_model(args.phase5), protocol, args.audio, cleaned, drop)
         print(f"left {len(dropped)} recordings out: {cleaned}")
     fit.main(training)
     phases = {**others, "Phase 5": args.phase5, "Phase 6": run_folder / "best.safetensors"}
@@ -65,6 +71,20 @@ def main(argv: list[str] | None = None) -> int:
     print(_table(figures), end="")
     draw_conditions(clean_and_compressed(figures), args.out / "phases.png")
     return 0
+
+
+def _check_cleaned(cleaned: Path, protocol: Path, audio: Path, drop: float | None) -> None:
+    """Refuses to go on with a list from which another share was dropped than is asked for.
+
+    Raises:
+        UserError: It was.
+    """
+    before, after = (len(judged_of(read_rows(path, audio))) for path in (protocol, cleaned))
+    if drop is not None and before - after != round(drop * before):
+        raise UserError(
+            f"{cleaned} was made without {before - after} of {before} recordings, and --drop says "
+            f"{round(drop * before)}: --force starts anew"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--phase", action="append", default=[], metavar="NAME=FILE", help="another checkpoint to draw"
     )
+    parser.add_argument("--drop", type=float, help=f"share left out of the train split (default: {DROPPED})")
     parser.add_argument("--split", default="test", help="that is evaluated on (default: %(default)s)")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--precision", choices=sorted(PRECISIONS), help="instead of the recipe's")
