@@ -309,6 +309,12 @@ def test_alignment_of_the_streams(clips: Tensor) -> None:
         small("moe-mamba", alignment="crop")
 
 
+@pytest.mark.parametrize("kept", [0, 5, -1])
+def test_no_more_experts_are_kept_than_there_are(kept: int) -> None:
+    with pytest.raises(UserError, match=f"kept_experts must be in 1 to 4, the experts, not {kept}"):
+        small("moe-mamba", kept_experts=kept)
+
+
 def test_importing_the_models_imports_no_optional_package() -> None:
     optional = "{'transformers', 'peft', 'huggingface_hub', 'mamba_ssm'}"
     code = f"import sys, antispoof.models; print(*{optional} & {{*sys.modules}})"

@@ -40,6 +40,11 @@ def main(argv: list[str] | None = None) -> int:
     recipe = recipe_of(args)
     if not (args.teacher or args.clip_teacher):
         raise UserError("give at least one --teacher or --clip-teacher")
+    if not recipe.distill.teaches:
+        raise UserError(
+            "distill.weight is 0, and so is that of embeddings and layers: teachers would teach nothing; "
+            "train/fit.py learns from labels alone"
+        )
     if args.clip_teacher and recipe.distill.clip_teachers_hear == "unlabelled" and not args.unlabelled:
         raise UserError("distill.clip_teachers_hear is unlabelled: give --unlabelled for --clip-teacher")
     if recipe.distill.compared and args.clip_teacher:

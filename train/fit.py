@@ -15,8 +15,10 @@ recipe.
 from __future__ import annotations
 
 import argparse
+import sys
 
 from antispoof.errors import run
+from train.recipe import DistillRecipe, QuantizeRecipe, Recipe
 from train.session import add_flags, carry_out, gather, ranks_of, recipe_of
 
 
@@ -25,8 +27,23 @@ def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
     recipe = recipe_of(args)
     with ranks_of(args) as ranks:
+        if ranks.first:
+            _say_what_is_unheard(recipe)
         carry_out(args, recipe, gather(args, recipe, ranks), ranks)
     return 0
+
+
+def _say_what_is_unheard(recipe: Recipe) -> None:
+    """Says on stderr which sections are for other commands: runs that are compared share a recipe."""
+    for section, usual, command in (
+        ("distill", DistillRecipe(), "train/distill.py"),
+        ("quantize", QuantizeRecipe(), "train/qat.py"),
+    ):
+        if getattr(recipe, section) != usual:
+            print(
+                f"the recipe's section {section} is for {command}, and counts for nothing here",
+                file=sys.stderr,
+            )
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:

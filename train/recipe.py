@@ -210,6 +210,11 @@ class DistillRecipe:
             raise ValueError("distill.layer and distill.layer_weight go together")
 
     @property
+    def teaches(self) -> bool:
+        """Whether anything that teachers say counts."""
+        return bool(self.weight or self.feature_weight or self.compared)
+
+    @property
     def compared(self) -> str:
         """The name of the part whose output is compared, empty where none is."""
         return self.layer if self.layer_weight else ""

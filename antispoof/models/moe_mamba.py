@@ -155,6 +155,10 @@ class MoEMamba(Detector):
         super().__init__()
         if config.alignment not in ALIGNMENTS:
             raise UserError(f"alignment is one of {', '.join(ALIGNMENTS)}, not {config.alignment!r}")
+        if not 1 <= config.kept_experts <= config.experts:
+            raise UserError(
+                f"kept_experts must be in 1 to {config.experts}, the experts, not {config.kept_experts}"
+            )
         self.config = config
         self.clip_samples = config.clip_samples
         self.wavlm = create_wavlm(config.wavlm, config.clip_samples)

@@ -94,6 +94,15 @@ def test_a_student_needs_a_teacher(corpus: Path, tmp_path: Path) -> None:
         distill.main(arguments(write_recipe(tmp_path), corpus, tmp_path / "out"))
 
 
+def test_teachers_that_nothing_is_asked_of_are_refused(
+    corpus: Path, teacher_file: Path, tmp_path: Path
+) -> None:
+    config, out = write_recipe(tmp_path, distill={"weight": 0.0}), tmp_path / "out"
+    with pytest.raises(UserError, match=r"distill\.weight is 0.*train/fit\.py learns from labels alone"):
+        distill.main(arguments(config, corpus, out, "--teacher", teacher_file))
+    assert not out.exists()
+
+
 def test_a_slow_teacher_hears_a_transfer_set_alone(corpus: Path, teacher_file: Path, tmp_path: Path) -> None:
     of_transfer = {"excerpts": {"*": 1.5}, "changed_share": 0.5}
     learnt = {"clip_teachers_hear": "unlabelled", "clip_samples": CROP, "feature_weight": 1.0}

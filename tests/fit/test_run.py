@@ -50,6 +50,16 @@ def test_class_weights_decide_which_mistake_costs() -> None:
     assert cross_entropy(logits, labels, LossRecipe(class_weights=(9.0, 1.0))) < even
 
 
+def test_sections_for_other_commands_are_named(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_recipe(tmp_path, changed("distill", "weight", 0.5))
+    assert fit.main(arguments(config, corpus, tmp_path / "out", "--steps", "1")) == 0
+    said = capsys.readouterr().err
+    assert "the recipe's section distill is for train/distill.py, and counts for nothing here" in said
+    assert "quantize" not in said
+
+
 @pytest.fixture(scope="module")
 def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short run that nothing stopped."""
