@@ -18,7 +18,7 @@ sum, which is exact: it equals ``metrics.equal_error_rate`` of the drawn scores 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -131,7 +131,13 @@ def _check(draws: int, level: float) -> None:
 
 
 def eer_interval(
-    bonafide: ArrayLike, spoof: ArrayLike, *, draws: int = DRAWS, seed: int = 0, level: float = LEVEL
+    bonafide: ArrayLike,
+    spoof: ArrayLike,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = LEVEL,
+    watch: Callable[[Iterable[Ints]], Iterable[Ints]] = iter,
 ) -> Interval:
     """Returns the EER with its bootstrap interval.
 
@@ -141,6 +147,7 @@ def eer_interval(
         draws: number of bootstrap draws.
         seed: of the random generator; the same seed gives the same interval.
         level: share of repetitions that the interval should cover.
+        watch: wraps the draws to show the progress, as ``tqdm`` does.
 
     Raises:
         UserError: as ``metrics.equal_error_rate``, except that an EER above one half passes; or the classes
@@ -149,7 +156,7 @@ def eer_interval(
     _check(draws, level)
     trials = _SortedTrials(bonafide, spoof)
     sizes = np.shape(bonafide)[0], np.shape(spoof)[0]
-    values = np.array([trials.eer(weights) for weights in _draws(*sizes, draws, seed)])
+    values = np.array([trials.eer(weights) for weights in watch(_draws(*sizes, draws, seed))])
     interval = _interval(trials.estimate, values, level, seed)
     return replace(interval, high=max(interval.high, resolution(*sizes)))
 

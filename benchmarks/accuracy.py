@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 import antispoof
 from antispoof.bootstrap import DRAWS, eer_interval
@@ -39,12 +40,15 @@ from antispoof.metrics import (
     min_dcf,
     tied_share,
 )
-from antispoof.outputs import make_folder, refuse_existing, write_whole
+from antispoof.outputs import refuse_existing
 from antispoof.score_files import ScoredTrials, few, match_scores, read_scores
 from antispoof.tdcf import ASVSPOOF2019_COST, asv_errors, min_tdcf, read_asv_scores
+from benchmarks.conditions import gather_conditions, write_results
 
 MANY_TIES = 0.01  # share of trials; above it the EER is partly rounding
 DET_POINTS = 100
+SHORT_S = 2.0  # work that is done sooner shows no progress
+KIND = "accuracy"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -128,7 +132,10 @@ def measure(
         "min_dcf": asdict(min_dcf(bonafide, spoof)) | {"cost": asdict(ASVSPOOF5_COST)},
     }
     if draws:
-        figures["eer_interval"] = asdict(eer_interval(bonafide, spoof, draws=draws, seed=seed))
+        watch = partial(
+            tqdm, desc="bootstrap", unit="draw", total=draws, delay=SHORT_S, leave=False, disable=None
+        )
+        figures["eer_interval"] = asdict(eer_interval(bonafide, spoof, draws=draws, seed=seed, watch=watch))
     if asv is not None:
         errors = asv_errors(asv["target"], asv["nontarget"], asv["spoof"])
         figures["min_tdcf"] = asdict(min_tdcf(bonafide, spoof, errors)) | {
@@ -208,7 +215,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{share:.1%} of the trials are tied with the other class, an error each", file=sys.stderr)
     if args.json:
         inputs = {"scores": args.scores, "protocol": args.protocol, "asv_scores": args.asv_scores}
-        conditions = {
+        given = {
             "inputs": {
                 role: {"name": path.name, "sha256": sha256(path)} for role, path in inputs.items() if path
             },
@@ -217,8 +224,9 @@ def main(argv: list[str] | None = None) -> int:
             "seed": args.seed,
             "versions": {"antispoof": antispoof.__version__, "numpy": np.__version__},
         }
-        make_folder(args.json.parent)
-        write_whole(args.json, json.dumps(conditions | figures, indent=1) + "\n")
+        # The figures stand beside the rows, which are the EERs alone, of all attacks together first.
+        rows = [{"attack": "all", "trials": len(scored.trials), **figures["eer"]}, *figures["attacks"]]
+        write_results(args.json, KIND, gather_conditions(), rows, args.force, **given, **figures)
     print(table(figures))  # last: whoever reads it may close the pipe
     return EXIT_DONE
 

@@ -12,12 +12,13 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from antispoof.errors import UserError
+from antispoof.errors import UserError, one_line
 from antispoof.outputs import make_folder, refuse_existing, write_whole
 
 SCHEMA = 1
@@ -153,6 +154,7 @@ def write_results(
     conditions: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
     force: bool = False,
+    **more: Any,
 ) -> None:
     """Writes ``{"schema", "kind", "conditions", "rows"}`` as JSON, whole or not at all.
 
@@ -162,16 +164,32 @@ def write_results(
         conditions: As `gather_conditions` returns them, with whatever else the measurement depends on.
         rows: One object per thing measured.
         force: Replace a file that exists.
+        **more: What a kind says beside its rows.
 
     Raises:
         UserError: The file exists and ``force`` is false, or it cannot be written.
         ValueError: A value is not finite, which JSON cannot hold.
     """
     refuse_existing(path, force)
-    content = {"schema": SCHEMA, "kind": kind, "conditions": conditions, "rows": rows}
+    content = {"schema": SCHEMA, "kind": kind, "conditions": conditions, "rows": rows, **more}
     text = NUMBERS.sub(_on_one_line, json.dumps(content, indent=1, allow_nan=False)) + "\n"
     make_folder(path.parent)
     write_whole(path, text)
+
+
+@contextmanager
+def reading(path: Path | str) -> Iterator[None]:
+    """Tells in one line that names the file what it lacks, or holds in another shape than its kind has.
+
+    Raises:
+        UserError: Something is missing.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise UserError(f"{path}: damaged, or of another version: it lacks {error}") from error
+    except (IndexError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        raise UserError(f"{path}: damaged, or of another version ({one_line(error)})") from error
 
 
 def _on_one_line(numbers: re.Match[str]) -> str:

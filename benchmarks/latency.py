@@ -27,12 +27,7 @@ from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, UserError, run
 from antispoof.formats import format_of
 from antispoof.models import model_names
 from antispoof.outputs import refuse_existing
-from benchmarks.conditions import (
-    gather_conditions,
-    load_average,
-    read_results,
-    write_results,
-)
+from benchmarks.conditions import gather_conditions, load_average, read_results, reading, write_results
 from benchmarks.timing.harness import WARM_UP_MOST, WARM_UP_TOLERANCE, WARM_UP_WINDOW, measure
 from benchmarks.timing.latency_rows import Row, add_changes, comparable, rows_of, table
 from benchmarks.timing.ratios import MIN_EFFECT
@@ -124,8 +119,14 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(f"--{flag.replace('_', '-')} takes a finite number above 0")
     if args.json:
         refuse_existing(args.json, args.force)
-    earlier = read_results(args.against, KIND) if args.against else {}
-    then = comparable(earlier, artifacts, threads, args.against.name) if args.against else {}
+    then, cpu_then = {}, None
+    if args.against:
+        earlier = read_results(args.against, KIND)
+        with reading(args.against):  # all of it now, and not after the measurement
+            then, cpu_then = (
+                comparable(earlier, artifacts, threads, args.against.name),
+                earlier["conditions"]["cpu"],
+            )
     conditions = gather_conditions(threads)
     if max(threads) > conditions["cpu"]["usable_cores"]:
         print(f"note: {max(threads)} threads on {conditions['cpu']['usable_cores']} cores", file=sys.stderr)
@@ -136,8 +137,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         rows += rows_of(session, args.hop)
     if then:
-        same_cpu = earlier["conditions"]["cpu"] == conditions["cpu"]
-        add_changes(rows, then, args.against.name, same_cpu)
+        add_changes(rows, then, args.against.name, same_cpu=cpu_then == conditions["cpu"])
     if args.json:
         conditions |= {"load_average_after": load_average(), "protocol": protocol(args)}
         write_results(args.json, KIND, conditions, rows, args.force)

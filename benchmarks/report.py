@@ -22,6 +22,7 @@ from antispoof.data import FORMATS
 from antispoof.errors import EXIT_DONE, CheckFailed, UserError, run
 from antispoof.outputs import write_whole
 from benchmarks import accuracy
+from benchmarks.conditions import reading
 from benchmarks.pages.page import page, read_documents, write_page
 from benchmarks.pages.result_tables import RENDERERS
 from benchmarks.pages.score_charts import System
@@ -52,8 +53,10 @@ def render(text: str) -> str:
     """Returns ``text`` with every table between its marks made anew from the results."""
 
     def table(match: re.Match[str]) -> str:
-        document = read_results(match["name"])
-        return f"<!-- results: {match['name']} -->\n{RENDERERS[document['kind']](document)}\n<!-- end -->"
+        name = match["name"]
+        with reading(f"{name}.json"):
+            document = read_results(name)
+            return f"<!-- results: {name} -->\n{RENDERERS[document['kind']](document)}\n<!-- end -->"
 
     return TABLE.sub(table, text)
 

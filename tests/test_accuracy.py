@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from antispoof.data import Trial
 from antispoof.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
 from antispoof.score_files import ScoreFile, match_scores, read_scores
+from benchmarks import accuracy, report
 from benchmarks.accuracy import main
 
 Rows = dict[str, float]
@@ -92,6 +93,32 @@ def test_a_score_file_is_measured_end_to_end(
     assert "refused          12.500% of the bona fide trials" in out
     assert "t-DCF" not in out
     assert err == ""
+
+
+def test_the_report_is_a_results_file_that_is_drawn_among_others(
+    tmp_path: Path, manifest: Path, rows: Rows
+) -> None:
+    scores, out = write_scores(tmp_path, rows, llr=True), tmp_path / "results" / "mine.json"
+    assert main([str(scores), "--protocol", str(manifest), "--split", "dev", "--json", str(out)]) == EXIT_DONE
+    found = figures(out)
+    assert (found["schema"], found["kind"]) == (1, "accuracy")
+    assert found["conditions"]["cpu"]["cores"] >= 1
+    assert [row["attack"] for row in found["rows"]] == ["all", "A1", "A2"]
+    assert main([str(scores), "--protocol", str(manifest), "--split", "dev", "--bootstrap", "0"]) == EXIT_DONE
+    page = tmp_path / "page.html"
+    assert report.main(["--html", str(page), "--results", str(out.parent)]) == EXIT_DONE
+    for said in ("14.58%", "29.17%", "scores.tsv", "8 bona fide trials and 12 spoofs", "refused", "Accuracy"):
+        assert said in page.read_text()
+
+
+def test_a_long_bootstrap_shows_how_far_it_is(
+    tmp_path: Path, manifest: Path, rows: Rows, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accuracy, "SHORT_S", 0.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    arguments = [str(write_scores(tmp_path, rows)), "--protocol", str(manifest), "--split", "dev"]
+    assert main([*arguments, "--bootstrap", "100"]) == EXIT_DONE
+    assert "bootstrap" in capsys.readouterr().err
 
 
 def test_ratios_are_judged_only_where_there_are_some(

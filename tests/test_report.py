@@ -210,6 +210,35 @@ def test_times_that_were_kept_are_drawn_and_older_results_do_without() -> None:
     assert heights[-1] == pytest.approx(tallest / 30, abs=0.1)
 
 
+ONE_OF_A_KIND = {json.loads(path.read_text())["kind"]: path for path in report.RESULTS.glob("*.json")}
+
+
+@pytest.mark.parametrize("kind", sorted(ONE_OF_A_KIND.keys() & RENDERERS.keys()))
+def test_a_damaged_file_is_named_in_one_line(
+    kind: str, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = json.loads(ONE_OF_A_KIND[kind].read_text())
+    damaged = [{**whole, "rows": rows} for rows in (3, [3], [{}])]
+    damaged += [{**whole, "conditions": conditions} for conditions in (3, {})]
+    first = whole["rows"][0]
+    damaged += [{**whole, "rows": [{k: v for k, v in first.items() if k != key}]} for key in first]
+    damaged += [{**whole, "rows": [{**first, key: [{}]}, *whole["rows"][1:]]} for key in first]
+    refused = 0
+    for document in damaged:
+        try:
+            page({"mine": document}, [], RENDERERS)
+        except UserError as error:
+            assert re.match(r"mine\.json: damaged, or of another version.*", str(error))  # noqa: PT017 - or drawn
+            assert "\n" not in str(error)  # noqa: PT017
+            refused += 1
+    assert refused >= 4
+    (repository / "README.md").write_text("<!-- results: mine -->\n<!-- end -->\n")
+    monkeypatch.setattr(report, "RESULTS", repository)
+    (repository / "mine.json").write_text(json.dumps({**whole, "conditions": {}}))
+    with pytest.raises(UserError, match=r"mine\.json: damaged.*: it lacks"):
+        report.main([])
+
+
 def test_a_label_cannot_smuggle_markup_into_the_page() -> None:
     document = json.loads((report.RESULTS / "latency-aasist-l-onnx.json").read_text())
     document["rows"][0]["label"] = "<script>alert(1)</script>"

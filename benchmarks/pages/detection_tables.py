@@ -28,6 +28,29 @@ def robustness(document: Row) -> str:
     return table(header, rows) + f"\n\n{about} {measured_on(document)}"
 
 
+def accuracy(document: Row) -> str:
+    """Renders ``benchmarks/accuracy.py``: the EER of all attacks together and of each."""
+    interval = document.get("eer_interval")
+    spread = f"{interval['low']:.2%} to {interval['high']:.2%}" if interval else ""
+    rows = [
+        [row["attack"], f"{row['trials']:,}", f"{row['value']:.2%}", "" if number else spread]
+        for number, row in enumerate(document["rows"])
+    ]
+    trials, others = document["trials"], [f"minDCF {document['min_dcf']['value']:.4f}"]
+    if "min_tdcf" in document:
+        others.append(f"min t-DCF {document['min_tdcf']['value']:.4f}")
+    if "act_dcf" in document:
+        others += [f"actDCF {document['act_dcf']['value']:.4f}", f"Cllr {document['cllr']:.4f} bits"]
+    if decided := document.get("decided"):
+        others.append(f"{decided['miss']:.1%} of the bona fide trials refused")
+        others.append(f"{decided['false_alarm']:.1%} of the spoofs passed")
+    about = (
+        f"`{document['inputs']['scores']['name']}`: {trials['bonafide']:,} bona fide trials and "
+        f"{trials['spoof']:,} spoofs; {', '.join(others)}."
+    )
+    return table(["attack", "trials", "EER", "95 % interval"], rows) + f"\n\n{about} {measured_on(document)}"
+
+
 def parity(document: Row) -> str:
     """Renders ``benchmarks/parity.py``."""
     rows = [

@@ -14,6 +14,7 @@ from typing import Any
 
 from antispoof.errors import UserError
 from antispoof.outputs import write_whole
+from benchmarks.conditions import reading
 from benchmarks.pages.result_charts import (
     error_chart,
     heat_table,
@@ -38,6 +39,7 @@ TITLES = {
     "bench": "One model, everything",
     "latency": "Latency",
     "peers": "Beside other runtimes",
+    "accuracy": "Accuracy",
     "parity": "Parity",
     "robustness": "Robustness",
     "cost": "Cost by layer",
@@ -58,7 +60,8 @@ def read_documents(folder: Path) -> dict[str, Row]:
             document = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read as JSON ({error})") from None
-        if not isinstance(document, dict) or not {"kind", "rows", "conditions"} <= document.keys():
+        whole = isinstance(document, dict) and {"kind", "rows", "conditions"} <= document.keys()
+        if not whole or not isinstance(document["kind"], str):
             raise UserError(f"{path}: no results file of this project")
         documents[path.stem] = document
     if not documents:
@@ -73,11 +76,18 @@ def page(documents: Mapping[str, Row], systems: Sequence[System], renderers: Ren
         documents: Results files by name.
         systems: Score files, the one that the others are compared with first.
         renderers: What makes a Markdown table of a kind of results.
+
+    Raises:
+        UserError: A file lacks what its kind has.
     """
-    eers = known_eers(list(documents.values()))
+    eers: dict[str, float] = {}
+    for name, document in documents.items():
+        with reading(f"{name}.json"):
+            eers |= known_eers([document])
     sections = [("scores", "Scores", _scores(systems))] if systems else []
     for name, document in sorted(documents.items(), key=lambda item: _place(item[1]["kind"])):
-        sections.append((name, _title(name, document["kind"]), _section(document, eers, renderers)))
+        with reading(f"{name}.json"):
+            sections.append((name, _title(name, document["kind"]), _section(document, eers, renderers)))
     links = " ".join(f'<a href="#{escape(name)}">{escape(title)}</a>' for name, title, _ in sections)
     body = "\n".join(
         f'<section id="{escape(name)}"><h2>{escape(title)}</h2>\n{content}</section>'

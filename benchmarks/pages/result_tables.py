@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.pages.detection_tables import parity, quantized, robustness, seeds, training
+from benchmarks.pages.detection_tables import accuracy, parity, quantized, robustness, seeds, training
 from benchmarks.pages.table_parts import Row, measured_on, points, table, three_digits
 
 
@@ -247,6 +247,7 @@ RENDERERS: dict[str, Callable[[Row], str]] = {
     "bimamba-block": bimamba_block,
     "export-cost": export_cost,
     "robustness": robustness,
+    "accuracy": accuracy,
     "parity": parity,
     "quantized": quantized,
     "streaming": streaming,

@@ -99,6 +99,7 @@ def comparable(
 
     Raises:
         UserError: There are none.
+        KeyError: Or another error of that kind: a row is not one that latency.py wrote.
     """
     base = artifacts[0]
     sha256 = describe_file(base.path).sha256
@@ -115,7 +116,16 @@ def comparable(
             f"{source}: holds no ratio of one of these artifacts to {base.label!r} as it is now; between "
             "measurements, only ratios to the same file, of the same name and put first, can be compared"
         )
+    for (_, count), row in kept.items():
+        _ratio_of(row, judge(count)), row["sha256"]
     return kept
+
+
+def _ratio_of(row: Row, by: str) -> Interval:
+    ratio = Interval(**row["ratio"][by])
+    if not all(math.isfinite(value) and value > 0 for value in (ratio.low, ratio.estimate, ratio.high)):
+        raise ValueError(f"the ratio of {row['label']} is {ratio.estimate!r}")
+    return ratio
 
 
 def add_changes(rows: list[Row], earlier: dict[tuple[str, int], Row], source: str, same_cpu: bool) -> None:
@@ -124,7 +134,7 @@ def add_changes(rows: list[Row], earlier: dict[tuple[str, int], Row], source: st
         old = earlier.get((row["label"], row["threads"]))
         if old is None or "ratio" not in row:
             continue
-        then, now = (Interval(**r["ratio"][row["judged_by"]]) for r in (old, row))
+        then, now = (_ratio_of(r, row["judged_by"]) for r in (old, row))
         row["against"] = {
             "source": source,
             "same_file": old["sha256"] == row["sha256"],

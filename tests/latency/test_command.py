@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,37 @@ def test_against_compares_ratios_to_the_same_base_only(results: Path) -> None:
     for artifacts in ([others[0], twice], [others[1], twice], [base, others[1]], [base]):
         with pytest.raises(UserError, match="only ratios to the same file"):
             latency_rows.comparable(earlier, artifacts, [1], "out.json")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content.pop("conditions"),
+        lambda content: content["conditions"].pop("cpu"),
+        lambda content: content["rows"][2].pop("sha256"),
+        lambda content: content["rows"][2]["ratio"].pop("cpu"),
+        lambda content: content["rows"][2]["ratio"]["cpu"].pop("low"),
+        lambda content: content["rows"][2]["ratio"]["cpu"].update(low="1"),
+        lambda content: content["rows"][2]["ratio"]["cpu"].update(estimate=0),
+        lambda content: content["rows"][2].update(ratio=1.0),
+        lambda content: content["rows"][2].update(label=[]),
+    ],
+)
+def test_damaged_earlier_results_get_one_line_before_anything_runs(
+    damage: Callable[[dict[str, Any]], object],
+    results: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    content = json.loads(results.read_text())
+    damage(content)
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text(json.dumps(content))
+    monkeypatch.setattr(latency, "measure", lambda *_, **__: pytest.fail("measured before"))
+    files = [str(results.parent / "base.onnx"), f"twice={results.parent / 'b.onnx'}"]
+    with pytest.raises(UserError, match=r"earlier\.json: damaged, or of another version") as error:
+        latency.main([*files, "--against", str(earlier)])
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
