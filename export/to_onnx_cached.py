@@ -13,7 +13,10 @@ whole; of the fast way, where it does not score as its halves do in PyTorch.
 from __future__ import annotations
 
 import argparse
+import json
 import warnings
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,7 @@ from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
 from export.onnx_file import DEFAULT_OPSET, quiet_exporter, strip_export
 from export.pipeline import add_arguments, describe, partial_folder, stem_of, take_weights
 from runtimes.cached import (
+    METADATA_KEY,
     SUFFIX,
     CachedDetector,
     CachedFiles,
@@ -48,8 +52,8 @@ TOLERANCE = 1e-4
 CHECK_HOP_SECONDS, CHECK_WINDOWS = 0.5, 4
 
 
-def convert_encoder(split: Split, window: Tensor) -> bytes:
-    """Returns the first half as the bytes of an ONNX file, for any part of a window that may be asked for."""
+def convert_encoder(split: Split, window: Tensor) -> Any:
+    """Returns the first half as an ``onnx.ModelProto``, for any part of a window that may be asked for."""
     carried = [f"{CARRIED_NAME}.{index}" for index in range(len(split.carried))]
     # A length that is not fixed makes conditions that torch cannot decide and that always hold.
     lengths: Any = ({1: torch.export.Dim.DYNAMIC}, *(None for _ in carried))
@@ -62,7 +66,7 @@ def convert_encoder(split: Split, window: Tensor) -> bytes:
     )
 
 
-def convert_back_end(split: Split, window: Tensor) -> bytes:
+def convert_back_end(split: Split, window: Tensor) -> Any:
     """Returns the second half likewise, for the columns of a window."""
     columns = _as_tuple(split.encoder(window, *split.carried))[0][..., -split.geometry.frames :]
     heard, names = ((window,), [INPUT_NAME]) if split.hears else ((), [])
@@ -71,7 +75,7 @@ def convert_back_end(split: Split, window: Tensor) -> bytes:
 
 def _convert(
     module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], results: list[str], lengths: Any = None
-) -> bytes:
+) -> Any:
     with (
         warnings.catch_warnings(),
         quiet_exporter(),
@@ -97,7 +101,7 @@ def _convert(
     assert program is not None
     proto = program.model_proto  # made anew each time it is asked for
     strip_export(proto)
-    return bytes(proto.SerializeToString(deterministic=True))
+    return proto
 
 
 class Positional(nn.Module):
@@ -122,31 +126,52 @@ def write(weights: Weights, folder: Path, stem: str) -> list[str]:
         model = ScoreGraph(weights.detector).detector
         exact, fast = (model.split(exact=way) for way in (True, False))
         window = model.example_input()
-        written = written_fast = _write_halves(exact, window, folder, stem)
-        if fast.encoder is not exact.encoder:  # the same encoder has the same back end
-            written_fast = _write_halves(fast, window, folder, f"{stem}.fast")
+        if fast.encoder is exact.encoder:  # the same encoder has the same back end
+            halves = [*_write_halves({"exact": exact, "fast": fast}, window, folder, stem)]
+        else:
+            halves = [
+                *_write_halves({"exact": exact}, window, folder, stem),
+                *_write_halves({"fast": fast}, window, folder, f"{stem}.fast"),
+            ]
     manifest = describe(weights, format_named("onnx"), batch=1, precision="float32", recipe="none")
-    halves = [
-        Halves(*files, way.geometry, tuple(tuple(x.shape) for x in way.carried), way.hears)
-        for way, files in ((exact, written), (fast, written_fast))
-    ]
     (folder / f"{stem}{SUFFIX}").write_text(CachedFiles(manifest, *halves).to_json(), encoding="utf-8")
     files = [file.name for way in halves for file in (way.encoder, way.back_end)]
     return [*dict.fromkeys(files), f"{stem}{SUFFIX}"]
 
 
-def _write_halves(split: Split, window: Tensor, folder: Path, stem: str) -> tuple[File, File]:
-    contents = (convert_encoder(split, window), convert_back_end(split, window))
+def _write_halves(ways: Mapping[str, Split], window: Tensor, folder: Path, stem: str) -> list[Halves]:
+    """Writes the files of one encoder and back end; returns how each way uses them.
+
+    How is also written into the encoder's file, whose sha256 binds it.
+    """
+    split = next(iter(ways.values()))
     first, second = (f"{stem}{ending}" for ending in HALVES)
-    for name, content in zip((first, second), contents, strict=True):
-        (folder / name).write_bytes(content)
-    return describe_content(first, contents[0]), describe_content(second, contents[1])
+    encoder = convert_encoder(split, window)
+    back_end = _written(convert_back_end(split, window), folder / second)
+    halves = {
+        name: Halves(File("", 0, ""), back_end, way.geometry, _shapes(way), way.hears)
+        for name, way in ways.items()
+    }
+    entry = encoder.metadata_props.add()
+    entry.key = METADATA_KEY
+    entry.value = json.dumps({name: one.use() for name, one in halves.items()}, sort_keys=True)
+    written = _written(encoder, folder / first)
+    return [replace(one, encoder=written) for one in halves.values()]
+
+
+def _written(model: Any, path: Path) -> File:
+    content = bytes(model.SerializeToString(deterministic=True))
+    path.write_bytes(content)
+    return describe_content(path.name, content)
+
+
+def _shapes(split: Split) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(x.shape) for x in split.carried)
 
 
 def in_pytorch(detector: Detector, hop_columns: int, *, exact: bool) -> CachedDetector:
     """Returns the halves in PyTorch, as the files are to be."""
     split = detector.split(exact=exact)
-    shapes = tuple(tuple(x.shape) for x in split.carried)
     nowhere = File("", 0, "")
 
     def run(module: nn.Module) -> Function:
@@ -157,7 +182,7 @@ def in_pytorch(detector: Detector, hop_columns: int, *, exact: bool) -> CachedDe
 
         return function
 
-    halves = Halves(nowhere, nowhere, split.geometry, shapes, split.hears)
+    halves = Halves(nowhere, nowhere, split.geometry, _shapes(split), split.hears)
     return CachedDetector(run(split.encoder), run(split.back_end), halves, hop_columns)
 
 

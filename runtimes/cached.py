@@ -26,7 +26,8 @@ from antispoof.manifest import MAX_BYTES, File, Manifest, describe_content, pars
 from runtimes.ort import open_session
 
 SUFFIX = ".cached.json"
-SCHEMA = 2
+SCHEMA = 3
+METADATA_KEY = "antispoof"  # of the encoder's file: how it is to be used, by the way to cut the model
 MAX_CARRIED = 1 << 24  # numbers that an encoder may hand on; those here have thousands
 Function = Callable[..., Sequence[np.ndarray]]
 
@@ -48,6 +49,14 @@ class Halves:
     geometry: Geometry
     carried: tuple[tuple[int, ...], ...] = ()
     hears: bool = False
+
+    def use(self) -> dict[str, Any]:
+        """Returns what the encoder's file says of its use, as JSON has it.
+
+        Figures beside a file can be changed and still fit, and would give wrong scores without a word.
+        """
+        facts = {name: value for name, value in asdict(self).items() if name != "encoder"}
+        return dict(json.loads(json.dumps(facts)))
 
 
 class CachedDetector:
@@ -190,7 +199,12 @@ def open_cached(
     """Opens both halves in ONNX Runtime after their hashes were found right."""
     files = read_cached(path)
     halves = files.halves(exact=exact)
-    encode, classify = (_opened(path, file, threads) for file in (halves.encoder, halves.back_end))
+    encoder, back_end = (_opened(path, file, threads) for file in (halves.encoder, halves.back_end))
+    _check_use(encoder, halves, "exact" if exact else "fast", path)
+    encode, classify = (
+        _function(session, path, file)
+        for session, file in ((encoder, halves.encoder), (back_end, halves.back_end))
+    )
     return files, CachedDetector(encode, classify, halves, hop_columns)
 
 
@@ -200,7 +214,8 @@ def nearest_hop(path: Path, seconds: float, *, exact: bool) -> int:
     return max(1, round(seconds * SAMPLE_RATE / column))
 
 
-def _opened(path: Path, file: File, threads: int) -> Function:
+def _opened(path: Path, file: File, threads: int) -> Any:
+    """Returns a session for a half that is the file it should be."""
     place = path.with_name(Path(file.name).name)
     try:
         content = place.read_bytes()
@@ -208,7 +223,23 @@ def _opened(path: Path, file: File, threads: int) -> Function:
         raise UserError(f"{place}: {getattr(error, 'strerror', error)}") from error
     if describe_content(place, content) != file:
         raise UserError(f"{place}: not the file that {path.name} was written for; export it again")
-    session = open_session(content, threads=threads)
+    return open_session(content, threads=threads)
+
+
+def _check_use(encoder: Any, halves: Halves, way: str, path: Path) -> None:
+    """Refuses figures that are not those which the encoder was exported with."""
+    try:
+        known = json.loads(encoder.get_modelmeta().custom_metadata_map[METADATA_KEY])[way]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: {halves.encoder.name} does not say how it is used; export it again"
+        ) from error
+    if known != halves.use():
+        raise UserError(f"{path}: changed since {halves.encoder.name} was exported with it; export it again")
+
+
+def _function(session: Any, path: Path, file: File) -> Function:
+    place = path.with_name(Path(file.name).name)
     names = [value.name for value in session.get_inputs()]
 
     def run(*values: np.ndarray) -> Sequence[np.ndarray]:
