@@ -64,7 +64,7 @@ def test_a_copy_follows_its_original_and_its_seed(way: str) -> None:
     assert one is not None
     assert one.shape == original.shape
     assert np.array_equal(one, same)
-    assert np.abs(one).max() <= 0.98
+    assert one.std() == pytest.approx(original.std(), rel=1e-4)
     # The loudness over time follows the original: the same words in the same places. Not closely, because
     # upsampling from 4 kHz loses the fricatives.
     envelopes = [np.square(x).reshape(-1, 400).mean(1) for x in (one, original)]
@@ -180,6 +180,42 @@ def test_every_copy_is_listed_with_its_source(copies: Path) -> None:
     assert twins
     assert all(line["source"] in {*twins, "0.flac", "1.flac", "2.flac"} for line in lines)
     assert len(set(map(json.dumps, lines))) == len(lines)
+
+
+def test_the_level_tells_no_copy_from_its_original(corpus: Path, tmp_path: Path) -> None:
+    loud = tmp_path / "loud"
+    loud.mkdir()
+    # As broadcasts are: nearly at full scale all the time, which no copy with other phases can be.
+    wave = np.tanh(20 * speech_like(0, SAMPLES))
+    soundfile.write(loud / "0.wav", 0.99 * wave / np.abs(wave).max(), SAMPLE_RATE)
+    soundfile.write(loud / "1.wav", speech_like(1, SAMPLES), SAMPLE_RATE)
+    (loud / "manifest.tsv").write_text("path\tlabel\tsplit\n0.wav\tbonafide\ttrain\n1.wav\tbonafide\ttrain\n")
+    out, recipe = tmp_path / "out", str(corpus / "recipe.yaml")
+    flags = [
+        "--audio",
+        str(loud),
+        "--config",
+        recipe,
+        "--out",
+        str(out),
+        "--copies",
+        "5",
+        "--codec-share",
+        "0",
+    ]
+    assert vocode.main(flags) == 0
+    spoofs = [row for row in read_rows(out / "manifest.tsv", out) if row.label == "spoof"]
+    twins = [row for row in spoofs if ".original." in row.source]
+    assert twins
+    assert {row.source for row in spoofs if row not in twins} >= {"1.wav"}
+    for row in spoofs:
+        copy = load_audio(out / row.path)
+        original = load_audio((out if row in twins else loud) / row.source)
+        assert copy.std() == pytest.approx(original.std(), rel=3e-3)
+        assert np.abs(copy).max() <= vocode.PEAK + 1e-4
+        if row in twins:
+            louder = load_audio(loud / "0.wav")
+            np.testing.assert_allclose(original, louder * (original.std() / louder.std()), atol=1e-3)
 
 
 def test_a_stopped_run_makes_the_same_folder(corpus: Path, copies: Path, tmp_path: Path) -> None:

@@ -4,9 +4,10 @@
     python train/fit.py --config train/configs/fscnn.yaml --audio DIR --more resynthesised/ --out RUN
 
 Every bona fide recording of the train split is taken apart and put together again a few times, each time in
-another way (train/resynthesis.py) and at another sample rate. --vocoder adds networks that
-train/neural_vocoder.py trained, or the codec Lyra V2 (train/lyra.py), --program vocoders that are programs of
-their own (train/vocoder_program.py).
+another way (train/resynthesis.py) and at another sample rate. A copy is as loud as its original; where it
+would clip, it is made quieter, and paired with an original made quieter by as much. --vocoder adds networks
+that train/neural_vocoder.py trained, or the codec Lyra V2 (train/lyra.py), --program vocoders that are
+programs of their own (train/vocoder_program.py).
 Some copies then go through a codec, and their original with them; the spoofs of the train split go through
 codecs too. The folder holds FLAC files and a manifest.tsv whose column ``source`` says what each was made of:
 training puts both into one batch. One way only resamples; its copies stay bona fide.
@@ -51,6 +52,10 @@ PROGRAM_RATE = 16_000  # Hz, what a program or codec is told it gets
 SLOWEST_RATE = 21_000  # Hz, of half of what it really gets: other pitches, and its frames at other lengths
 HARMLESS_SHARE = 0.1
 LEAST_SAMPLES = 8_000
+PEAK = 0.98  # of full scale, the highest of a copy
+LEVEL = (
+    "of the original, both quieter where the copy would clip"  # a setting that copies of older versions lack
+)
 LYRA = "lyra"  # what its copies are called in the list
 COLUMNS = ("path", "label", "split", "dataset", "attack", "source", "licence")
 
@@ -75,7 +80,7 @@ class Job:
         """What all copies of a folder have in common, but for their number."""
         shared = ("seed", "codec_share", "codecs", "neural_share", "cross_share", "ways")
         vocoders = [describe_file(way).sha256 if Path(way).is_file() else way for way in self.vocoders]
-        found = {name: getattr(self, name) for name in shared} | {"vocoders": vocoders}
+        found = {name: getattr(self, name) for name in shared} | {"vocoders": vocoders, "level": LEVEL}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
     @property
@@ -90,7 +95,7 @@ _vocoders: dict[str, tuple[int, Resynthesis]] = {}  # of this process, loaded on
 
 
 def make_copies_of(job: Job) -> list[Line]:
-    """Writes one copy, and its original as its codec leaves it; returns their lines of the list.
+    """Writes one copy, and its original where codec or level change that too; returns their lines.
 
     None where the recording does not lend itself to it.
     """
@@ -109,20 +114,28 @@ def make_copies_of(job: Job) -> list[Line]:
         attack = UNKNOWN if label == BONAFIDE else _name(way)
         if way in job.vocoders and generator.random() < job.cross_share:
             copied, half = cross(original, copied, generator)
-            copied *= min(1.0, 0.98 / float(np.abs(copied).max()))
+            copied = _at_level_of(original, copied)
             attack = f"neural {half}"
     known = {"split": "train", "dataset": f"copies of {job.row.dataset}", "licence": job.row.licence}
     line = {**known, "path": job.name, "label": label, "attack": attack, "source": job.row.path}
-    if codec is None:
-        write_clip(job.out / job.name, copied)
-        return [line]
-    write_clip(job.out / job.name, transcode(copied, codec, bit_rate))
-    if job.row.label == SPOOF:
+    # Of a pair, nothing but the copying may tell one from the other, nor may the level.
+    gain = 1.0 if job.row.label == SPOOF else min(1.0, PEAK / float(np.abs(copied).max()))
+    write_clip(job.out / job.name, _coded(gain * copied, codec, bit_rate))
+    if job.row.label == SPOOF or (codec is None and gain == 1.0):
         return [line]
     twin = job.name.replace(".flac", ".original.flac")
-    write_clip(job.out / twin, transcode(original, codec, bit_rate))
+    write_clip(job.out / twin, _coded(gain * original, codec, bit_rate))
     bonafide = {**line, "path": twin, "label": BONAFIDE, "attack": UNKNOWN}
     return [bonafide, {**line, "source": twin}]
+
+
+def _coded(waveform: np.ndarray, codec: str | None, bit_rate: int | None) -> np.ndarray:
+    return waveform if codec is None else transcode(waveform, codec, bit_rate)
+
+
+def _at_level_of(original: np.ndarray, copied: np.ndarray) -> np.ndarray:
+    """Returns a copy at the RMS of its original; an offset, which few ways keep, is no part of the level."""
+    return copied * (original.std() / copied.std())
 
 
 def _codecs() -> list[str]:
@@ -149,7 +162,7 @@ def choose(job: Job, generator: np.random.Generator) -> str:
 
 
 def resynthesise(original: np.ndarray, way: str, generator: np.random.Generator) -> np.ndarray | None:
-    """Returns a copy (samples,) at the level of the original, None where it failed.
+    """Returns a copy (samples,) at the level of the original, its peaks unbounded; None where it failed.
 
     Args:
         original: At 16 kHz.
@@ -175,8 +188,7 @@ def resynthesise(original: np.ndarray, way: str, generator: np.random.Generator)
     copied = np.pad(copied, (0, len(original) - len(copied)))
     if not np.isfinite(copied).all() or copied.std() < 1e-6:
         return None
-    copied *= original.std() / copied.std()
-    return copied * min(1.0, 0.98 / float(np.abs(copied).max()))
+    return _at_level_of(original, copied)
 
 
 def _believer(way: str) -> Resynthesis | None:
