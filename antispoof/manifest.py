@@ -12,7 +12,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ LENGTH_RULE = "tile when shorter, head when longer"
 POLARITY = "higher is bona fide"
 LARGEST = 2**63  # that no integer here comes near; Python's own have no end, and no float holds them
 MAX_VERSION = 2**31 - 1  # what Java and JavaScript hold without a thought
+MAX_LLR = 999_999.0  # a million, which the streaming core takes and no calibration nears, less a margin
 LLR = "natural-log likelihood ratio of bona fide against spoof"
 
 
@@ -228,9 +229,24 @@ def parse_decisions(content: str, source: str) -> tuple[Calibration | None, tupl
     if not isinstance(facts, dict):
         raise reader.fail(f"thresholds are a JSON {type(facts).__name__}")
     calibration = reader.optional(facts, "calibration", reader.calibration)
-    if calibration and calibration.scale <= 0:
-        raise reader.fail("calibration.scale is not positive: it would turn the score's polarity round")
-    return calibration, tuple(reader.threshold(row) for row in reader.get(facts, "thresholds", list))
+    thresholds = tuple(reader.threshold(row) for row in reader.get(facts, "thresholds", list))
+    if problem := what_cannot_decide(calibration, thresholds):
+        raise reader.fail(problem)
+    return calibration, thresholds
+
+
+def what_cannot_decide(calibration: Calibration | None, thresholds: Sequence[Threshold]) -> str | None:
+    """Returns why nothing can be decided by a calibration and these thresholds, if it cannot.
+
+    The apps' readers say the same of the same numbers (tests/golden/bounds.json).
+    """
+    scale, offset = (calibration.scale, calibration.offset) if calibration else (1.0, 0.0)
+    if scale <= 0:
+        return "calibration.scale is not positive: it would turn the score's polarity round"
+    ratios = [scale * point.score + offset for point in thresholds]
+    if not all(abs(number) <= MAX_LLR for number in (scale, offset, *ratios)):
+        return "its calibration or a threshold is beyond all bounds"
+    return None
 
 
 class _Reader:
@@ -332,8 +348,8 @@ class _Reader:
             raise self.fail(f"input.samples is {manifest.input.samples}")
         if manifest.input.batch is not None and manifest.input.batch < 1:
             raise self.fail(f"input.batch is {manifest.input.batch}")
-        if manifest.calibration and manifest.calibration.scale <= 0:
-            raise self.fail("calibration.scale is not positive: it would turn the score's polarity round")
+        if problem := what_cannot_decide(manifest.calibration, manifest.thresholds):
+            raise self.fail(problem)
         if not 0 <= manifest.model_version <= MAX_VERSION:
             raise self.fail(f"model_version is {manifest.model_version}")
         if manifest.golden_sha256 is not None and not re.fullmatch("[0-9a-f]{64}", manifest.golden_sha256):

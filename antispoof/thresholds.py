@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from antispoof.errors import UserError
-from antispoof.manifest import Calibration, Threshold
+from antispoof.manifest import Calibration, Threshold, what_cannot_decide
 from antispoof.metrics import (
     ASVSPOOF5_COST,
     DetectionCost,
@@ -59,7 +59,8 @@ def fit_decisions(
         cost: Of the cost-weighted operating point.
 
     Raises:
-        UserError: A class is empty, a score is not finite, or the scores are inverted.
+        UserError: A class is empty, a score is not finite, the scores are inverted, or no manifest could hold
+            what was fitted.
     """
     (genuine, _), (fake, spoofs) = _heard(bonafide, "bona fide"), _heard(spoof, "spoof")
     equal_error_rate(genuine, fake)  # refuses inverted scores and hopeless ties
@@ -75,8 +76,10 @@ def fit_decisions(
             chosen[f"far-{rate * 100:g}%"] = int(np.argmax(curve.false_alarm <= rate))
     chosen["min-dcf"] = int(np.argmin(cost.normalised(curve.miss, curve.false_alarm)))
     thresholds = tuple(Threshold(name, curve.boundary(at), data) for name, at in chosen.items())
-    scale, offset = fit_llr(bonafide, spoof)
-    return Decisions(Calibration(scale, offset, data), thresholds, tuple(left_out))
+    calibration = Calibration(*fit_llr(bonafide, spoof), data)
+    if problem := what_cannot_decide(calibration, thresholds):
+        raise UserError(f"the scores are too large, or too near one another, to decide by: {problem}")
+    return Decisions(calibration, thresholds, tuple(left_out))
 
 
 def _heard(scores: ArrayLike, what: str) -> tuple[Floats, int]:

@@ -77,3 +77,10 @@ def test_inverted_and_constant_scores_are_refused() -> None:
         fit_decisions(spoof, bonafide, "")
     with pytest.raises(UserError):
         fit_llr(np.ones(5), np.ones(5))
+
+
+@pytest.mark.parametrize(("unit", "centre"), [(1e-8, 0), (1, 1e7)])
+def test_what_no_manifest_may_hold_is_not_fitted(unit: float, centre: float) -> None:
+    bonafide, spoof = scores(50)
+    with pytest.raises(UserError, match="too large, or too near one another"):
+        fit_decisions(unit * bonafide + centre, unit * spoof + centre, "drawn")

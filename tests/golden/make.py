@@ -4,7 +4,8 @@
 set up, and all events in order; each window is given by the CRC-32 of its float32 samples, which must agree
 to the bit. No detector is needed: the score of a window is ``(crc % 2001 - 1000) / 250``, and smoothed LLR,
 decision and its time follow from that. ``resampled`` gives what each file becomes at 16 kHz: its length,
-CRC-32 and every 499th sample.
+CRC-32 and every 499th sample. ``bounds.json``, written by hand, says which calibrations and thresholds a
+manifest may hold, to every reader of one.
 """
 
 from __future__ import annotations

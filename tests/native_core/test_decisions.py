@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antispoof.errors import UserError
+from antispoof.manifest import manifest_path, parse_decisions, parse_manifest
 from runtimes.native_core import Decision, Judge, Rules
+from runtimes.stream import rules_of
+from tests.manifests import write_manifest
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
 
 def reference(rules: Rules, scores: list[tuple[float, int]]) -> list[tuple[float, Decision, int]]:
@@ -90,3 +98,24 @@ def test_scores_that_cannot_be_judged_are_refused() -> None:
     for score, end in ((math.nan, 200), (math.inf, 200), (2e6, 200), (1.0, 100), (1.0, 50)):
         with pytest.raises(ValueError, match="cannot be judged"):
             judge.hear(score, end)
+
+
+@pytest.mark.parametrize("row", json.loads((GOLDEN / "bounds.json").read_text()), ids=str)
+def test_what_a_manifest_holds_can_be_decided_by(row: dict[str, Any], tmp_path: Path) -> None:
+    """The apps' readers are held to the same rows, each in its own language's tests."""
+    (tmp_path / "m.onnx").write_bytes(b"none")
+    path = write_manifest(tmp_path / "m.onnx", 64_600)
+    facts = json.loads(manifest_path(path).read_text())
+    if row["scale"] is not None:
+        facts["calibration"] = {"scale": row["scale"], "offset": row["offset"], "data": "x"}
+    if row["score"] is not None:
+        facts["thresholds"] = [{"name": "eer", "score": row["score"], "data": "x"}]
+    if row["legal"]:
+        rules = rules_of(parse_manifest(json.dumps(facts).encode(), "m"), None, 3.0)
+        assert rules is not None
+        Judge(rules)
+        return
+    with pytest.raises(UserError, match=r"beyond all bounds|scale is not positive"):
+        parse_manifest(json.dumps(facts).encode(), "m")
+    with pytest.raises(UserError, match=r"beyond all bounds|scale is not positive"):
+        parse_decisions(json.dumps(facts), "m")  # those that come with a checkpoint

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from antispoof.manifest import manifest_path
+from tests.manifests import write_manifest
 from tests.web.page import REPOSITORY, node, script
 
 GOLDEN = REPOSITORY / "tests" / "golden"
@@ -42,3 +44,32 @@ console.log(JSON.stringify(words.filter((word) => word.status !== "not enough sp
 def test_a_slow_device_skips_windows_and_goes_on(core: Path) -> None:
     statuses = script({"engine/listener.js": "{ Listener }"}, LATE, core)
     assert statuses[:4] == ["scored", "skipped", "skipped", "scored"]
+
+
+BOUNDS = """
+import { readFileSync } from "node:fs";
+const [wasm, bounds, manifest] = process.argv.slice(1), text = (path) => readFileSync(path, "utf8");
+const core = await WebAssembly.compile(readFileSync(wasm)), outcomes = [];
+for (const { scale, offset, score } of JSON.parse(text(bounds))) {
+  const facts = JSON.parse(text(manifest));
+  facts.calibration = scale === null ? null : { scale, offset, data: "x" };
+  facts.thresholds = score === null ? [] : [{ name: "eer", score, data: "x" }];
+  try {
+    new Judge(new Core(core), rulesOf(parseManifest(new TextEncoder().encode(JSON.stringify(facts)), "m")));
+    outcomes.push("taken");
+  } catch (error) {
+    outcomes.push(error.message);
+  }
+}
+console.log(JSON.stringify(outcomes));
+"""
+
+
+def test_decisions_are_those_that_python_reads(core: Path, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"none")
+    write_manifest(tmp_path / "m.onnx", 64_600)
+    modules = {"engine/core.js": "{ Core, Judge }", "engine/manifest.js": "{ parseManifest, rulesOf }"}
+    outcomes = script(modules, BOUNDS, core, GOLDEN / "bounds.json", manifest_path(tmp_path / "m.onnx"))
+    for row, outcome in zip(json.loads((GOLDEN / "bounds.json").read_text()), outcomes, strict=True):
+        refused = "beyond all bounds" in outcome or "turn its scores round" in outcome
+        assert row["legal"] == (outcome == "taken") != refused, (row, outcome)

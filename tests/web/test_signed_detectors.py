@@ -103,6 +103,7 @@ def test_a_changed_list_opens_nothing_else(vendor: Path, detector: Path) -> None
         ({"output.polarity": "higher is spoof"}, "output.polarity"),
         ({"calibration.scale": -1}, "turn its scores round"),
         ({"calibration.scale": "1"}, "calibration.scale"),
+        ({"calibration.scale": 1e6}, "beyond all bounds"),
         ({"thresholds": {}}, "thresholds"),
         ({"model_version": -1}, "model_version"),
         ({"model_version": True}, "model_version"),

@@ -8,6 +8,7 @@ const SCHEMA = 1;
 const MAX_BYTES = 1 << 20;
 const MAX_SAMPLES = 960000; // SPOOF_MAX_WINDOW
 const MAX_TEXT = 2000;
+const MAX_LLR = 999999; // beyond any calibration: the million that the core takes, less a threshold's margin
 const HOP_SECONDS = 0.5;
 const MIN_SPEECH_SECONDS = 1;
 const SMOOTHING_SECONDS = 3;
@@ -59,7 +60,10 @@ export function parseManifest(bytes, name) {
   };
   const batch = read.any("input.batch");
   if (batch !== null && batch !== 1) throw refuse("is of a model that does not take one clip at a time");
-  if (manifest.calibration && !(manifest.calibration.scale > 0)) throw refuse("has a calibration that would turn its scores round");
+  const { scale, offset } = manifest.calibration ?? { scale: 1, offset: 0 };
+  if (!(scale > 0)) throw refuse("has a calibration that would turn its scores round");
+  const ratios = [scale, offset, ...manifest.thresholds.map((point) => scale * point.score + offset)];
+  if (!ratios.every((ratio) => Math.abs(ratio) <= MAX_LLR)) throw refuse("has a calibration or a threshold that is beyond all bounds");
   return manifest;
 }
 

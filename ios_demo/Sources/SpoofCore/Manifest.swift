@@ -6,6 +6,8 @@ public struct Manifest: Equatable {
     public static let suffix = ".manifest.json"
     public static let mostBytes = 1 << 20
     public static let mostSamples = 960_000
+    /// Beyond any calibration: the million that the streaming core takes, less a threshold's margin.
+    static let mostRatio = 999_999.0
 
     public struct Threshold: Equatable {
         public let name: String
@@ -126,7 +128,8 @@ private struct RawManifest: Decodable {
 
     /// What this app cannot honour, if anything.
     var problem: String? {
-        let numbers = thresholds.map(\.score) + (calibration.map { [$0.scale, $0.offset] } ?? [])
+        let (scale, offset) = (calibration?.scale ?? 1, calibration?.offset ?? 0)
+        let ratios = [scale, offset] + thresholds.map { scale * $0.score + offset }
         switch true {
         case input.sample_rate != sampleRate: return "made for \(input.sample_rate) Hz, not for \(sampleRate)"
         case !(1...Manifest.mostSamples).contains(input.samples): return "takes \(input.samples) samples"
@@ -136,8 +139,9 @@ private struct RawManifest: Decodable {
             return "fills short clips in a way that this app does not know"
         case output.polarity != "higher is bona fide" || output.labels != ["spoof", "bonafide"]:
             return "its scores mean something else than higher is bona fide"
-        case !numbers.allSatisfy(\.isFinite): return "a threshold or its calibration is not finite"
-        case calibration.map({ $0.scale <= 0 }) ?? false: return "its calibration turns the score round"
+        case scale <= 0: return "its calibration turns the score round"
+        case !ratios.allSatisfy({ abs($0) <= Manifest.mostRatio }):
+            return "its calibration or a threshold is beyond all bounds"
         case !(1...Int(Int32.max)).contains(modelVersion): return "model version \(modelVersion), never released"
         case !isHash(file.sha256) || !isHash(goldenSha256): return "a sha256 is none"
         case file.bytes < 0: return "its file has \(file.bytes) bytes"

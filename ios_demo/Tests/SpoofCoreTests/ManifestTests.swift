@@ -107,6 +107,26 @@ final class ManifestTests: XCTestCase {
         XCTAssertEqual([uncut.enter, uncut.exit], [-0.5, 0.5])
     }
 
+    func testDecisionsAreThoseThatPythonReads() throws {
+        struct Row: Decodable {
+            let scale, offset, score: Double?
+            let legal: Bool
+        }
+        let bounds = try Data(contentsOf: GoldenVectors.folder.appendingPathComponent("bounds.json"))
+        for row in try JSONDecoder().decode([Row].self, from: bounds) {
+            let calibration = row.scale.map { #""calibration": {"scale": \#($0), "offset": \#(row.offset!)},"# }
+            let points = row.score.map { #"[{"name": "eer", "score": \#($0)}]"# } ?? "[]"
+            let text = manifestText(calibration ?? "", replacing: [#""thresholds": []"#: #""thresholds": \#(points)"#])
+            guard row.legal else {
+                let found = problem(text) ?? "accepted"
+                XCTAssert(found.contains("beyond all bounds") || found.contains("turns the score"), "\(row): \(found)")
+                continue
+            }
+            let rules = try Manifest(Data(text.utf8), name: "m").rules()
+            XCTAssertNoThrow(try Judge(XCTUnwrap(rules)))  // the core takes them too
+        }
+    }
+
     func testAShortModelHearsShortSpeech() throws {
         let manifest = try Manifest(Data(manifestText(replacing: ["64600": "8000"]).utf8), name: "m")
         let config = manifest.config(rate: 48_000, channels: 2)

@@ -12,6 +12,9 @@ public final class Manifest {
     static final long MAX_MODEL_BYTES = 1L << 29;
     static final int MAX_VERSION = Integer.MAX_VALUE;
 
+    /** Beyond any calibration: the million that the streaming core takes, less a threshold's margin. */
+    private static final double MAX_LLR = 999_999;
+
     /** {@code llr = scale * score + offset}. */
     public static final class Calibration {
         public final double scale;
@@ -72,6 +75,7 @@ public final class Manifest {
         checkOutput(output);
         calibration = f.has("calibration") ? calibration(f.object("calibration")) : null;
         thresholds = thresholds(f);
+        checkDecisions(f);
         modelVersion = f.integer("model_version", 0, MAX_VERSION);
         Fields file = f.object("file");
         fileName = file.text("name");
@@ -108,6 +112,23 @@ public final class Manifest {
             throw f.wrong("scale", "is not positive");
         }
         return new Calibration(scale, f.number("offset"));
+    }
+
+    /** Refuses what nothing can be decided by, as antispoof/manifest.py does. */
+    private void checkDecisions(Fields f) throws Refusal {
+        double scale = calibration == null ? 1 : calibration.scale;
+        double offset = calibration == null ? 0 : calibration.offset;
+        boolean moderate = isModerate(scale) && isModerate(offset);
+        for (Threshold point : thresholds) {
+            moderate &= isModerate(scale * point.score + offset);
+        }
+        if (!moderate) {
+            throw f.wrong("calibration or a threshold", "is beyond all bounds");
+        }
+    }
+
+    private static boolean isModerate(double ratio) {
+        return Math.abs(ratio) <= MAX_LLR;
     }
 
     private static List<Threshold> thresholds(Fields f) throws Refusal {

@@ -6,9 +6,13 @@ import static org.junit.Assert.assertTrue;
 
 import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.Paths;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import org.junit.Before;
 import org.junit.Test;
 
@@ -183,6 +187,29 @@ public class DetectorFolderTest {
         }
         folder.sign(good.replace("\"batch\": 1", "\"batch\": null"));
         load();
+    }
+
+    @Test
+    public void decisionsAreThoseThatPythonReads() throws Exception {
+        Path bounds = Paths.get(System.getProperty("antispoof.golden"), "bounds.json");
+        String good = folder.manifest();
+        for (Object item : (List<?>) Json.parse(Files.readAllBytes(bounds))) {
+            Map<?, ?> row = (Map<?, ?>) item;
+            Object score = row.get("score");
+            String scale = "\"scale\": " + row.get("scale") + ", \"offset\": " + row.get("offset") + ", \"data\": \"x\"}";
+            String calibration = "\"calibration\": " + (row.get("scale") == null ? "null" : "{" + scale);
+            String points = score == null ? "[]" : "[{\"name\": \"eer\", \"score\": " + score + "}]";
+            String manifest =
+                    good.replaceAll("\"calibration\": .*?}", calibration)
+                            .replaceAll("\"thresholds\": \\[.*?]", "\"thresholds\": " + points);
+            folder.sign(manifest);
+            if (row.get("legal").equals(true)) {
+                Rules rules = Rules.of(load().manifest);
+                new Judge(rules).close(); // the core takes them too
+            } else {
+                assertTrue(manifest, refusal().matches(".*(beyond all bounds|scale is not positive).*"));
+            }
+        }
     }
 
     @Test
