@@ -38,7 +38,7 @@ class Runtime(ABC):
         self._check(waveforms)
         batch = self.input.batch
         if batch is None or batch == len(waveforms):
-            return self._finite(self._run(np.ascontiguousarray(waveforms)))
+            return self._finite(self._one_each(np.ascontiguousarray(waveforms)))
         return self._finite(
             np.concatenate(
                 [self._run_padded(waveforms[i : i + batch]) for i in range(0, len(waveforms), batch)]
@@ -57,7 +57,16 @@ class Runtime(ABC):
             if missing
             else waveforms
         )
-        return self._run(np.ascontiguousarray(padded))[: len(waveforms)]
+        return self._one_each(np.ascontiguousarray(padded))[: len(waveforms)]
+
+    def _one_each(self, waveforms: np.ndarray) -> np.ndarray:
+        """Runs a batch; a file may leave the size of its output open, and give any."""
+        scores = self._run(waveforms)
+        if scores.shape != (len(waveforms),):
+            raise UserError(
+                f"{self.path.name}: the model gave scores {scores.shape} where it took {len(waveforms)} clips"
+            )
+        return scores
 
     def _check(self, waveforms: np.ndarray) -> None:
         if not isinstance(waveforms, np.ndarray) or waveforms.dtype != np.float32 or waveforms.ndim != 2:

@@ -144,6 +144,33 @@ def test_a_score_that_is_no_number_is_never_a_result(
     assert "no finite number" in done.stderr
 
 
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_run_that_gives_no_score_or_two_is_never_a_result(
+    native_runner: Path, clips: Path, tmp_path: Path, count: int
+) -> None:
+    """A file may leave the size of its output open, and ONNX Runtime lets it give any."""
+    nodes = [
+        helper.make_node("ReduceMean", ["waveform", "axis"], ["mean"], keepdims=0),
+        # As many as the sound says, which nothing can tell before it is run.
+        helper.make_node("Sub", ["mean", "mean"], ["nothing"]),
+        helper.make_node("Cast", ["nothing"], ["integer"], to=TensorProto.INT64),
+        helper.make_node("Add", ["integer", "constant"], ["count"]),
+        helper.make_node("Tile", ["mean", "count"], ["score"]),
+    ]
+    constants = [
+        helper.make_tensor(name, TensorProto.INT64, [1], [value])
+        for name, value in (("axis", 1), ("constant", count))
+    ]
+    given_ = helper.make_tensor_value_info("waveform", TensorProto.FLOAT, [1, SAMPLES])
+    made = helper.make_tensor_value_info("score", TensorProto.FLOAT, ["any"])
+    graph = helper.make_graph(nodes, "m", [given_], [made], constants)
+    model = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), model)
+    done = call(native_runner, model, clips)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "more or fewer scores" in done.stderr
+
+
 class Names(ctypes.Structure):
     """As manifest_names.h has it."""
 

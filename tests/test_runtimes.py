@@ -66,6 +66,22 @@ def test_a_fixed_batch_scores_any_number_of_clips(exported_model: Path, runtime:
     np.testing.assert_allclose(fixed.score(clips), runtime.score(clips), atol=1e-4, rtol=0)
 
 
+class Several(Runtime):
+    """Gives so many scores, whatever it takes."""
+
+    def __init__(self, count: int, like: Runtime) -> None:
+        self.count, self.path, self.manifest, self.input = count, like.path, like.manifest, like.input
+
+    def _run(self, waveforms: np.ndarray) -> np.ndarray:
+        return np.zeros(self.count, np.float32)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_another_number_of_scores_than_of_clips_is_no_result(count: int, runtime: Runtime) -> None:
+    with pytest.raises(UserError, match=r"took 1 clips"):
+        Several(count, runtime).score(speech_like_batch(1))
+
+
 def test_comparison_names_the_worst_clip(exported_model: Path) -> None:
     class Shifted(EagerRuntime):
         def _run(self, waveforms: np.ndarray) -> np.ndarray:

@@ -142,6 +142,16 @@ float *session_input(session *s) { return s->input; }
 
 int32_t session_samples(const session *s) { return s->samples; }
 
+/* Whether a run gave one value; the file may leave that open, and none would be read from nowhere. */
+static int is_one_value(const OrtApi *api, const OrtValue *result, failure *why) {
+    OrtTensorTypeAndShapeInfo *info = NULL;
+    size_t count = 0;
+    if (!done(api, api->GetTensorTypeAndShape(result, &info), why)) return 0;
+    int right = done(api, api->GetTensorShapeElementCount(info, &count), why);
+    api->ReleaseTensorTypeAndShapeInfo(info);
+    return right && (count == 1 || fail(why, "it gave more or fewer scores than the one of its window"));
+}
+
 int session_run(session *s, float *score, failure *why) {
     const OrtApi *api = s->api;
     const char *inputs[] = {s->input_name}, *outputs[] = {s->output_name};
@@ -149,7 +159,7 @@ int session_run(session *s, float *score, failure *why) {
     OrtValue *result = NULL;
     float *value = NULL;
     if (!done(api, api->Run(s->session, NULL, inputs, given, 1, outputs, 1, &result), why)) return 0;
-    int right = done(api, api->GetTensorMutableData(result, (void **)&value), why);
+    int right = is_one_value(api, result, why) && done(api, api->GetTensorMutableData(result, (void **)&value), why);
     if (right) *score = *value;
     api->ReleaseValue(result);
     return right;

@@ -12,6 +12,7 @@ public class MLModelDescription: NSObject {
 }
 public class MLMultiArray: NSObject {
     public init(shape: [NSNumber], dataType: MLMultiArrayDataType) throws {}
+    public var count: Int { fatalError() }
     public subscript(index: Int) -> NSNumber { fatalError() }
     public func withUnsafeMutableBytes<R>(
         _ body: (UnsafeMutableRawBufferPointer, [Int]) throws -> R

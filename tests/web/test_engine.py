@@ -73,3 +73,22 @@ def test_decisions_are_those_that_python_reads(core: Path, tmp_path: Path) -> No
     for row, outcome in zip(json.loads((GOLDEN / "bounds.json").read_text()), outcomes, strict=True):
         refused = "beyond all bounds" in outcome or "turn its scores round" in outcome
         assert row["legal"] == (outcome == "taken") != refused, (row, outcome)
+
+
+def test_another_number_of_scores_than_one_is_a_sentence() -> None:
+    code = """
+const given = [[], [1.5], [1, 2]].map((data) => {
+  try {
+    return oneScore(data, { file: { name: "m.onnx" } });
+  } catch (error) {
+    return error.message;
+  }
+});
+console.log(JSON.stringify(given));
+"""
+    none, one, two = script({"engine/runtimes.js": "{ oneScore }"}, code)
+    assert one == 1.5
+    assert [words.partition(" for one window")[0] for words in (none, two)] == [
+        "m.onnx gave 0 scores",
+        "m.onnx gave 2 scores",
+    ]

@@ -30,6 +30,12 @@ export async function libraryVersions() {
   return (await fetch(new URL("versions.json", VENDOR))).json();
 }
 
+/** Returns the score of a window; a file may leave the size of its output open, and give any. */
+export function oneScore(data, manifest) {
+  if (data.length !== 1) throw new Problem(`${manifest.file.name} gave ${data.length} scores for one window; do not trust it.`);
+  return data[0];
+}
+
 async function openOrt(script, provider, { manifest, content }, threads) {
   const folder = new URL("onnxruntime-web/", VENDOR);
   const ort = await import(new URL(script, folder).href);
@@ -41,7 +47,7 @@ async function openOrt(script, provider, { manifest, content }, threads) {
   if (!session.inputNames.includes(input.name) || !session.outputNames.includes(output.name)) throw new Problem(`${manifest.file.name} has no input ${input.name} or output ${output.name}.`);
   return async (window) => {
     const results = await session.run({ [input.name]: new ort.Tensor("float32", window, [1, input.samples]) });
-    return results[output.name].data[0];
+    return oneScore(results[output.name].data, manifest);
   };
 }
 
@@ -60,7 +66,7 @@ async function openLiteRt(accelerator, { manifest, content }, threads) {
     const tensor = new litert.Tensor(window, shape);
     const [output] = await model.run([tensor]);
     try {
-      return (await output.data())[0];
+      return oneScore(await output.data(), manifest);
     } finally {
       tensor.delete();
       output.delete();

@@ -76,6 +76,9 @@
             guard let score = try model.prediction(from: given).featureValue(for: output)?.multiArrayValue else {
                 throw SpoofFailure("Core ML gave no score")
             }
+            guard score.count == 1 else {  // a package may leave that open
+                throw SpoofFailure("Core ML gave \(score.count) scores for one window; do not trust the model")
+            }
             return score[0].doubleValue
         }
     }
