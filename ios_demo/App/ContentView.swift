@@ -45,6 +45,7 @@ struct ContentView: View {
     }
 
     private var verdict: String {
+        if model.isInterrupted { return "Interrupted" }
         guard let last = model.updates.last else {
             return model.phase == .listening ? "Listening" : "Genuine or synthetic?"
         }
@@ -58,7 +59,7 @@ struct ContentView: View {
     }
 
     private var color: Color {
-        switch model.decision {
+        switch model.isInterrupted ? nil : model.decision {
         case .bonafide: return Color(light: 0x00695c, dark: 0x63d2b7)
         case .spoof: return Color(light: 0xb3331a, dark: 0xff9475)
         default: return .primary

@@ -15,6 +15,8 @@ final class ListeningModel: ObservableObject {
     }
     @Published private(set) var updates: [Update] = []
     @Published private(set) var level = 0.0
+    /// Whether a call or another app has the microphone while this one listens.
+    @Published private(set) var isInterrupted = false
     @Published private(set) var line = "opening the detector"
     @Published private(set) var resultFile: URL?
     private var opened: OpenedDetector?
@@ -56,6 +58,8 @@ final class ListeningModel: ObservableObject {
                     Task { @MainActor in self?.show(update) }
                 } level: { power in
                     Task { @MainActor in self?.level = power }
+                } interrupted: { away in
+                    Task { @MainActor in self?.interrupted(away) }
                 }
                 Task { @MainActor in self?.ended(ending) }
             }
@@ -92,10 +96,10 @@ final class ListeningModel: ObservableObject {
     }
 
     private nonisolated static func listen(
-        _ listener: Listener, _ tell: (Update) -> Void, level: (Double) -> Void
+        _ listener: Listener, _ tell: (Update) -> Void, level: (Double) -> Void, interrupted: (Bool) -> Void
     ) -> String {
         do {
-            try listener.run(level: level, tell)
+            try listener.run(level: level, interrupted: interrupted, tell)
             return listener.lostFrames == 0 ? "stopped" : "stopped; \(listener.lostFrames) frames were lost"
         } catch {
             return error.localizedDescription
@@ -107,7 +111,17 @@ final class ListeningModel: ObservableObject {
         if updates.count > 240 { updates.removeFirst() }
     }
 
+    private func interrupted(_ away: Bool) {
+        isInterrupted = away
+        if away { level = 0 }
+        line =
+            away
+            ? "a call or another app has the microphone; listening goes on when it is free"
+            : "listening again, after an interruption"
+    }
+
     private func ended(_ sentence: String) {
+        isInterrupted = false
         capture?.stop()
         capture = nil
         level = 0

@@ -78,6 +78,13 @@ public final class Capture {
         return now
     }
 
+    /// Frames that wait to be taken.
+    public var backlog: Int {
+        condition.lock()
+        defer { condition.unlock() }
+        return frames
+    }
+
     /// Starts the source; a capture starts once.
     public func start() throws {
         condition.lock()

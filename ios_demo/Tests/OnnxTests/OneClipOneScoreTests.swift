@@ -90,7 +90,7 @@ final class OneClipOneScoreTests: XCTestCase {
         }
         source.tell(.ended)
         var updates: [Update] = []
-        try Listener(capture, detector, manifest).run { updates.append($0) }
+        try Listener(capture, detector, manifest, lateSeconds: .infinity).run { updates.append($0) }
         return updates
     }
 }

@@ -192,11 +192,64 @@ final class ListenerTests: XCTestCase {
             }
             source.tell(.ended)
             var told: [String] = []
-            let listener = try Listener(capture, CrcDetector(samples: 64_600), manifest)
+            let listener = try Listener(capture, CrcDetector(samples: 64_600), manifest, lateSeconds: .infinity)
             try listener.run { told.append("\($0.time) \($0.score ?? 0) \($0.verdict?.smoothed ?? 0)") }
             XCTAssertGreaterThan(told.count, 3)
             if pieces == 0 { expected = told } else { XCTAssertEqual(told, expected) }
         }
+    }
+
+    /// A minute of speech that pauses, on a phone that takes so long for a window.
+    func testASlowPhoneLeavesWindowsOutAndNoSamples() throws {
+        for secondsPerWindow in [0.3, 0.6, 0.8, 1.5] {
+            let source = Script()
+            let capture = try Capture(source)
+            try capture.start()
+            var heard = 0
+            func goOn(seconds: Double) {
+                let end = min(heard + Int(seconds * 16_000), 60 * 16_000)
+                if heard == end { return source.tell(.ended) }
+                let samples = (heard..<end).map { Float(sin(0.001 * Double($0 * $0)) * ($0 % 8_000 < 6_400 ? 0.1 : 0.001)) }
+                source.tell(.samples(samples, at: heard))
+                heard = end
+            }
+            let detector = CrcDetector(samples: 64_600)
+            detector.answer = { _ in
+                for _ in 0..<Int(20 * secondsPerWindow) { goOn(seconds: 0.05) }
+                return 0
+            }
+            let listener = try Listener(capture, detector, manifest())
+            var times: [Double] = []
+            var latest = 0.0
+            goOn(seconds: 0.05)
+            try listener.run(level: { _ in if capture.backlog == 0 { goOn(seconds: 0.05) } }) { update in
+                guard update.score != nil else { return }
+                times.append(update.time)
+                latest = max(latest, Double(heard) / 16_000 - update.time)
+            }
+            XCTAssertEqual(listener.lostFrames, 0)
+            XCTAssertLessThan(latest, 2 * secondsPerWindow + 1)
+            XCTAssertGreaterThan(Double(times.count), 0.6 * 60 / max(secondsPerWindow, 0.5))
+            let steps = zip(times.dropFirst(), times).map { $0 - $1 }
+            if secondsPerWindow < 0.5 { XCTAssertEqual(try XCTUnwrap(steps.max()), 0.5, accuracy: 1e-9) }
+        }
+    }
+
+    func testAnInterruptionIsToldWhileItLasts() throws {
+        let source = Script()
+        let capture = try Capture(source)
+        try capture.start()
+        source.tell(.samples([0.1], at: nil))
+        source.tell(.interrupted)
+        DispatchQueue.global().asyncAfter(deadline: .now() + 5) { source.tell(.ended) }  // where nothing is told
+        var told: [Bool] = []
+        let listener = try Listener(capture, CrcDetector(samples: 64_600), manifest())
+        try listener.run(interrupted: { away in
+            told.append(away)
+            source.tell(away ? .resumed(lost: 7) : .ended)
+        }) { _ in }
+        XCTAssertEqual(told, [true, false])
+        XCTAssertEqual(listener.lostFrames, 7)
     }
 
     func testARevokedMicrophoneStillTellsWhatItHeard() throws {
