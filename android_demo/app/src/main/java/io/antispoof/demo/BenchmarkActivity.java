@@ -22,12 +22,14 @@ import java.nio.charset.StandardCharsets;
  * <p>Extras: {@code runs} (50), {@code blocks} (12) and {@code threads} (1) are integers; {@code name}
  * ("benchmark") begins the names of the files that are written into the app's folder on the external storage:
  * NAME.on-device.json and NAME.answer.json, or NAME.error.txt with one line. The file that is looked for appears
- * whole, and last.
+ * whole, and last. Whoever leaves it ends it: behind other apps it would run on, on slower cores.
  */
 public final class BenchmarkActivity extends Activity implements Benchmark.Progress {
     private static final String TAG = "antispoof";
 
     private final Handler main = new Handler(Looper.getMainLooper());
+    private volatile boolean left;
+    private volatile Benchmark running;
 
     @Override
     protected void onCreate(Bundle state) {
@@ -42,6 +44,15 @@ public final class BenchmarkActivity extends Activity implements Benchmark.Progr
         }.start();
     }
 
+    @Override
+    protected void onStop() {
+        left = true;
+        if (running != null) {
+            running.stop();
+        }
+        super.onStop();
+    }
+
     private void measure(Intent intent) {
         String asked = intent.getStringExtra("name");
         String name = asked != null && asked.matches("[A-Za-z0-9][A-Za-z0-9_-]{0,63}") ? asked : "benchmark";
@@ -52,7 +63,7 @@ public final class BenchmarkActivity extends Activity implements Benchmark.Progr
                         intent.getIntExtra("blocks", 12));
         try {
             clear(name);
-            Benchmark benchmark =
+            running =
                     new Benchmark(
                             OpenedDetector.verify(this),
                             plan,
@@ -60,7 +71,10 @@ public final class BenchmarkActivity extends Activity implements Benchmark.Progr
                             Clock.SYSTEM,
                             "antispoof-demo " + version(),
                             this);
-            Benchmark.Result result = benchmark.run();
+            if (left) {
+                running.stop(); // before there was one to stop
+            }
+            Benchmark.Result result = running.run();
             write(name + ".answer.json", result.answer);
             File written = write(name + ".on-device.json", result.resultFile);
             says(result.summary);

@@ -60,6 +60,7 @@ public final class Benchmark {
     private final Progress progress;
     private final String runner;
     private double[] scores;
+    private volatile boolean stopping;
 
     /** Prepares it; {@code runner} is the app's name and version. */
     public Benchmark(
@@ -75,7 +76,7 @@ public final class Benchmark {
     /**
      * Runs it, minutes long.
      *
-     * @throws Refusal the golden scores are off, or the device never was cool
+     * @throws Refusal the golden scores are off, or it was stopped
      * @throws ScorerException the model cannot run
      */
     public Result run() throws Refusal {
@@ -94,6 +95,17 @@ public final class Benchmark {
         return new Result(JsonText.of(document(row)), JsonText.of(answer(blocks)), summary(row));
     }
 
+    /** Asks a run for its end, from any thread: its times would not be those of an app in front. */
+    public void stop() {
+        stopping = true;
+    }
+
+    private void goOn() throws Refusal {
+        if (stopping) {
+            throw new Refusal("the benchmark was left before it was done; start it again, with the phone unlocked, and stay");
+        }
+    }
+
     /** Opens the model, checks its scores and times runs over the clips in turn. */
     private Timing.Block block() throws Refusal {
         Integer heat = device.thermalStatus();
@@ -103,6 +115,7 @@ public final class Benchmark {
             double first = score(scorer);
             double[] times = new double[plan.runs];
             for (int i = 0; i < times.length; i++) {
+                goOn();
                 float[] clip = detector.golden.clip(i % detector.golden.clips);
                 start = clock.nanos();
                 scorer.score(clip);
@@ -130,8 +143,9 @@ public final class Benchmark {
         return (clock.nanos() - start) * 1e-6;
     }
 
-    private void coolDown() {
+    private void coolDown() throws Refusal {
         for (int i = 0; i < COOL_PAUSES; i++) {
+            goOn();
             Integer heat = device.thermalStatus();
             if (heat == null || heat == 0) {
                 return;

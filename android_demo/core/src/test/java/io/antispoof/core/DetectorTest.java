@@ -25,8 +25,6 @@ import org.junit.Test;
  * {@code stream.jsonl} holds what runtimes/stream.py said of it, and its rate is the first thing in there.
  */
 public class DetectorTest {
-    /** Of a float32 file, whose kernels differ from one ONNX Runtime and processor to the next. */
-
     private static final int CHUNK = 441;
 
     private static List<Path> folders() {
@@ -201,6 +199,26 @@ public class DetectorTest {
         Path out = Paths.get(System.getProperty("antispoof.out"));
         Files.write(out.resolve("on-device.json"), result.resultFile.getBytes(StandardCharsets.UTF_8));
         Files.write(out.resolve("answer.json"), result.answer.getBytes(StandardCharsets.UTF_8));
+    }
+
+    @Test
+    public void aBenchmarkThatIsLeftEnds() throws Exception {
+        List<String> said = new ArrayList<>();
+        Benchmark[] running = new Benchmark[1];
+        Benchmark.Progress leave =
+                line -> {
+                    said.add(line);
+                    running[0].stop();
+                };
+        Benchmark.Plan plan = new Benchmark.Plan(1, 2, 100);
+        running[0] = new Benchmark(load(folders().get(0)), plan, new HostDevice(), Clock.SYSTEM, "test 0", leave);
+        try {
+            running[0].run();
+            throw new AssertionError("ran on for " + said.size() + " blocks");
+        } catch (Refusal left) {
+            assertTrue(left.getMessage().startsWith("the benchmark was left"));
+        }
+        assertEquals(1, said.size());
     }
 
     private static final class HostDevice implements Device {
