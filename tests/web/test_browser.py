@@ -5,6 +5,7 @@ The microphone is Chromium's fake device, which plays a recording.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shutil
@@ -17,6 +18,7 @@ import soundfile
 import soxr
 
 from antispoof.audio import SAMPLE_RATE, load_audio
+from antispoof.manifest import manifest_path
 from export import embed
 from tests.web.clips import CLIPS
 from tests.web.page import WEB, browser
@@ -119,6 +121,32 @@ def test_a_microphone_taken_away_and_a_pause(
     assert paused["paused"] == paused["still"]
     assert not paused["problem"]
     assert len({word["turn"] for word in paused["words"]}) > 1  # what a pause cuts is not joined
+
+
+@pytest.mark.slow
+def test_what_was_never_decided_is_said_in_the_past_after_a_stop(
+    vendor: Path, exported: Path, key: Path, recordings: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    model, folder = shutil.copy(exported, tmp_path), tmp_path / "detector"
+    facts = json.loads(manifest_path(exported).read_text())
+    facts["calibration"]["scale"] = 1e-3  # every ratio within the margin
+    manifest_path(model).write_text(json.dumps(facts))
+    assert embed.main(["web", str(model), "--into", str(folder), "--key", str(key)]) == 0
+    heard = browser("listen", folder, wav=recordings["genuine"][0], seconds=8)
+    assert (heard["decision"], heard["after"]["decision"]) == ("Undecided yet", "Undecided")
+    assert "it stayed on no side" in heard["after"]["detail"]
+
+
+@pytest.mark.slow
+def test_a_recording_with_nan_is_refused(vendor: Path, detector: Path, shared: Path, tmp_path: Path) -> None:
+    samples = load_audio(shared / "audio" / CLIPS["genuine"][0]).copy()
+    samples[len(samples) // 2] = np.nan
+    soundfile.write(tmp_path / "nan.wav", samples, SAMPLE_RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "loud.wav", 32_768 * np.nan_to_num(samples), SAMPLE_RATE, subtype="FLOAT")
+    nan, loud = browser("hearFiles", detector, files=[tmp_path / "nan.wav", tmp_path / "loud.wav"])["files"]
+    assert nan["problem"] == "nan.wav holds samples that are NaN or infinite."
+    assert "loud.wav has a peak of" in loud["problem"]
+    assert not nan["words"]
 
 
 @pytest.mark.slow

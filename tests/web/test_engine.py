@@ -7,7 +7,7 @@ from pathlib import Path
 
 from antispoof.manifest import manifest_path
 from tests.manifests import write_manifest
-from tests.web.page import REPOSITORY, node, script
+from tests.web.page import REPOSITORY, WEB, node, script
 
 GOLDEN = REPOSITORY / "tests" / "golden"
 
@@ -92,3 +92,30 @@ console.log(JSON.stringify(given));
         "m.onnx gave 0 scores",
         "m.onnx gave 2 scores",
     ]
+
+
+WORKLET = """
+const sent = [];
+globalThis.AudioWorkletProcessor = class { port = {}; };
+globalThis.registerProcessor = (name, made) => (globalThis.Capture = made);
+await import(process.argv[1]);
+const capture = new Capture(), hear = (value, blocks) => {
+  for (let i = 0; i < blocks; i++, globalThis.currentFrame += 128) {
+    capture.process([[new Float32Array(128).fill(value)]]);
+  }
+};
+globalThis.currentFrame = 0;
+const port = { postMessage: ({ samples, lost }) => sent.push(lost ?? [...new Set(samples)]) };
+capture.port.onmessage({ data: { port } });
+hear(1, 3);
+capture.port.onmessage({ data: { lost: 5000 } }); // a pause ends; the clock of the samples stood still
+hear(2, 16);
+globalThis.currentFrame += 256;
+hear(3, 16);
+console.log(JSON.stringify(sent));
+"""
+
+
+def test_what_a_pause_cuts_is_not_in_one_piece() -> None:
+    sent = script({}, WORKLET, (WEB / "page" / "capture-worklet.js").as_uri())
+    assert sent == [[1], 5000, [2], 256, [3]]

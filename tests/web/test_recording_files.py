@@ -53,3 +53,23 @@ console.log(JSON.stringify({ samples: [...samples], ...rest }));
 """
     read = script({"page/recording.js": "{ readWav16 }"}, code, tmp_path / "clip.wav")
     assert read == {"samples": pcm.ravel().tolist(), "rate": 44_100, "channels": 2, "seconds": 3 / 44_100}
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [("NaN", "NaN or infinite"), ("-Infinity", "NaN or infinite"), ("-32768", "peak of 32768")],
+)
+def test_floats_that_are_no_speech_are_refused_as_score_py_refuses_them(value: str, words: str) -> None:
+    code = f"""
+let told = null;
+try {{
+  checkPeak(Float32Array.of(0.5, {value}, -0.5), "a.wav");
+}} catch (error) {{
+  told = error.message;
+}}
+checkPeak(Float32Array.of(0.5, -1.5), "b.wav");
+console.log(JSON.stringify(told));
+"""
+    told = script({"page/recording.js": "{ checkPeak }"}, code)
+    assert told.startswith("a.wav h")
+    assert words in told

@@ -14,7 +14,7 @@ const BUSY_MS = 100; // of a recording heard at a stretch, before the page may c
 let read, detector, golden, score, core; // in the order in which they come to be
 let listening; // {listener, channels, queue, queued, busy, stopped}
 
-const CALLS = { load, loadChecks, open, check, warmUp, measure, listen, hear, gap, finish, stop, fetched };
+const CALLS = { load, loadChecks, open, check, warmUp, measure, listen, hear, finish, stop, fetched };
 
 /** Answers one call of the page. */
 export async function answer({ id, call, ...args }) {
@@ -103,10 +103,6 @@ async function hear({ samples }) {
     paused = performance.now();
   }
   return !state.stopped;
-}
-
-async function gap({ frames }) {
-  await enqueue(listening, { lost: frames });
 }
 
 /** Ends the stream; the last words come before the answer. */

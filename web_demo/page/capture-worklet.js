@@ -7,7 +7,10 @@ class Capture extends AudioWorkletProcessor {
     this.piece = new Float32Array(PIECE);
     this.filled = 0;
     this.expected = null;
-    this.port.onmessage = ({ data }) => (this.out = data.port);
+    this.port.onmessage = ({ data }) => {
+      if (data.port) this.out = data.port;
+      else this.tellLost(data.lost);
+    };
   }
 
   process([[samples]]) {
@@ -18,14 +21,17 @@ class Capture extends AudioWorkletProcessor {
     }
     const lost = this.expected === null ? 0 : currentFrame - this.expected;
     this.expected = currentFrame + samples.length;
-    if (lost > 0) {
-      this.send();
-      this.out.postMessage({ lost });
-    }
+    if (lost > 0) this.tellLost(lost);
     this.piece.set(samples, this.filled);
     this.filled += samples.length;
     if (this.filled + samples.length > PIECE) this.send();
     return true;
+  }
+
+  /** Says that so many frames went by, behind what was heard before them. */
+  tellLost(lost) {
+    this.send();
+    this.out.postMessage({ lost });
   }
 
   send() {

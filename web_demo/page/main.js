@@ -160,7 +160,7 @@ async function stopListening() {
   await microphone.close();
   microphone = null;
   await engine.call("finish");
-  if (!stream.scored) showVerdict({ state: "quiet", decision: "Not enough speech", detail: "It takes a second of speech to judge." });
+  showVerdict(stream.scored ? verdictOf(stream.last, facts.rules, false) : { state: "quiet", decision: "Not enough speech", detail: "It takes a second of speech to judge." });
   become("idle");
   improve();
 }
@@ -189,7 +189,7 @@ async function pause() {
     await microphone.pause();
     return;
   }
-  await engine.call("gap", { frames: await microphone.resume() });
+  await microphone.resume();
   become("listening");
 }
 

@@ -76,12 +76,11 @@ class Microphone {
     await this.context.suspend();
   }
 
-  /** Goes on; returns how many frames went by meanwhile. */
+  /** Goes on; the worklet tells, between what it kept and what comes, how many frames went by meanwhile. */
   async resume() {
+    this.node.port.postMessage({ lost: Math.round(((performance.now() - this.pausedAt) / 1000) * this.rate) });
     await this.context.resume();
-    const frames = Math.round(((performance.now() - this.pausedAt) / 1000) * this.rate);
     this.pausedAt = null;
-    return frames;
   }
 
   async close() {

@@ -5,6 +5,7 @@
 import { Problem } from "../engine/problem.js";
 
 const LARGEST = 200 * 2 ** 20;
+const MAX_PEAK = 100; // 40 dB over full scale: no recording, but integers stored as floating point
 const RATES = { least: 8000, most: 192000 }; // that the core takes
 const PCM = 1; // the format of a WAV file, of several
 const FALLBACK_RATE = 48000; // where the file's own is not known: the browser resamples to it
@@ -33,7 +34,19 @@ export async function decodeRecording(file) {
   } catch {
     throw new Problem(`${file.name} is no recording that this browser can read, or too long a one; try WAV, FLAC, MP3 or Ogg, or cut it.`);
   }
-  return { samples: interleave(audio), rate: audio.sampleRate, channels: Math.min(audio.numberOfChannels, 8), seconds: audio.duration };
+  const samples = interleave(audio);
+  checkPeak(samples, file.name);
+  return { samples, rate: audio.sampleRate, channels: Math.min(audio.numberOfChannels, 8), seconds: audio.duration };
+}
+
+/** Refuses what runtimes/score.py refuses too, in its words: the core would hear it as gaps, and judge the rest. */
+export function checkPeak(samples, name) {
+  let peak = 0;
+  for (let i = 0; i < samples.length; i++) {
+    if (!Number.isFinite(samples[i])) throw new Problem(`${name} holds samples that are NaN or infinite.`);
+    peak = Math.max(peak, Math.abs(samples[i]));
+  }
+  if (peak > MAX_PEAK) throw new Problem(`${name} has a peak of ${Number(peak.toPrecision(6))}: floating-point audio must be scaled to -1..1.`);
 }
 
 function interleave(audio) {
