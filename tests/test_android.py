@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -208,13 +209,42 @@ def test_where_a_tool_cannot_be_had_the_app_is_skipped(tmp_path: Path) -> None:
     assert line.startswith("SKIPPED: ")
 
 
+def test_a_keystore_that_is_not_there_is_told_before_anything_is_built(tmp_path: Path) -> None:
+    places = {"ANTISPOOF_KEYSTORE": str(tmp_path / "release.p12")}
+    command = [DEMO / "scripts" / "build-apk.sh", tmp_path / "out", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | places, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"{tmp_path / 'release.p12'}: there is no such keystore (ANTISPOOF_KEYSTORE)\n"
+
+
+def make_keystore(path: Path, password: str) -> dict[str, str]:
+    """Returns the environment in which the app is signed with a key of CN=own, one of two."""
+    for alias in ("another", "own"):
+        flags = ["-keyalg", "RSA", "-keysize", "2048", "-dname", f"CN={alias}", "-storepass", password]
+        run("keytool", "-genkeypair", "-keystore", path, "-alias", alias, *flags)
+    return {
+        "ANTISPOOF_KEYSTORE": str(path),
+        "ANTISPOOF_KEY_ALIAS": "own",
+        "ANTISPOOF_KEYSTORE_PASSWORD": password,
+    }
+
+
 @pytest.mark.slow
 def test_the_whole_app(detectors: tuple[Path, Path], tmp_path: Path) -> None:
-    output = run(DEMO / "scripts" / "build-apk.sh", tmp_path, detectors[1], PYTHON=sys.executable)
+    build = [DEMO / "scripts" / "build-apk.sh", tmp_path, detectors[1]]
+    output = run(*build, PYTHON=sys.executable)
     if "SKIPPED" in output:
         pytest.skip(output.strip().splitlines()[-1])
     apk = tmp_path / "antispoof-demo.apk"
     assert "libonnxruntime.so, arm64-v8a" in output
+    own = make_keystore(tmp_path / "release.p12", "secret-word")
+    run(*build, PYTHON=sys.executable, **own)
+    signers = run("apksigner", "verify", "--print-certs", "--min-sdk-version", "24", apk)
+    assert re.findall(r"CN=\w+", signers) == ["CN=own"]
+    places = os.environ | own | {"PYTHON": sys.executable, "ANTISPOOF_KEYSTORE_PASSWORD": "another-word"}
+    done = subprocess.run(build, capture_output=True, text=True, env=places, check=False)
+    assert done.returncode == 2
+    assert done.stderr.endswith("release.p12: keystore password was incorrect\n")
     content = bytearray(apk.read_bytes())
     content[len(content) // 2] ^= 1
     apk.write_bytes(content)

@@ -1,10 +1,15 @@
 #!/bin/bash
-# Builds the app into OUT/antispoof-demo.apk, signed with a key for development, and checks it.
+# Builds the app into OUT/antispoof-demo.apk, signs and checks it.
 #
 #     android_demo/scripts/build-apk.sh OUT [DETECTOR]
 #
 # DETECTOR is the folder that `antispoof embed android` wrote, by default the one in app/assets. OUT/work takes what
 # is compiled. Where a tool cannot be had, it prints one line that begins with SKIPPED, and exits with 0.
+#
+# It is signed with a key for development that the cache keeps, or with one of your own:
+#   ANTISPOOF_KEYSTORE            a keystore (JKS or PKCS#12), as keytool makes it
+#   ANTISPOOF_KEY_ALIAS           the key in it, where there are several
+#   ANTISPOOF_KEYSTORE_PASSWORD   its password and the key's; where it is not set, apksigner asks for it
 set -euo pipefail
 demo=$(cd "$(dirname "$0")/.." && pwd)
 out=$(mkdir -p "$1" && cd "$1" && pwd)
@@ -12,6 +17,11 @@ detector=$(cd "${2:-$demo/app/assets/detector}" 2>/dev/null && pwd) || {
     echo "there is no detector to put into the app: python export/embed.py android MODEL.onnx" >&2
     exit 2
 }
+keystore=${ANTISPOOF_KEYSTORE:-}
+if [[ $keystore && ! -f $keystore ]]; then
+    echo "$keystore: there is no such keystore (ANTISPOOF_KEYSTORE)" >&2
+    exit 2
+fi
 scripts=$demo/scripts
 python=${PYTHON:-python3}
 code=0
@@ -50,14 +60,27 @@ for abi in arm64-v8a armeabi-v7a x86_64; do
 done
 "$python" "$scripts/pack_apk.py" "$work/base.apk" "$work/unsigned.apk" "${files[@]}"
 
-# A key of this machine's, kept so that one build can be installed over another. Release with one of your own.
-key=$cache/debug.jks
-if [[ ! -f $key ]]; then
-    "$java_home/bin/keytool" -genkeypair -keystore "$key.new" -storetype JKS -storepass android -keypass android \
-        -alias debug -keyalg RSA -keysize 2048 -validity 10000 -dname "CN=debug" >/dev/null 2>&1
-    mv "$key.new" "$key"
+signer=()
+if [[ $keystore ]]; then
+    signer=(--ks "$keystore")
+    [[ ! ${ANTISPOOF_KEY_ALIAS:-} ]] || signer+=(--ks-key-alias "$ANTISPOOF_KEY_ALIAS")
+    # By its name: the arguments of a program are no secret.
+    [[ ! ${ANTISPOOF_KEYSTORE_PASSWORD:-} ]] || signer+=(--ks-pass env:ANTISPOOF_KEYSTORE_PASSWORD)
+else
+    # A key of this machine's, kept so that one build can be installed over another.
+    key=$cache/debug.jks
+    if [[ ! -f $key ]]; then
+        "$java_home/bin/keytool" -genkeypair -keystore "$key.new" -storetype JKS -storepass android -keypass android \
+            -alias debug -keyalg RSA -keysize 2048 -validity 10000 -dname "CN=debug" >/dev/null 2>&1
+        mv "$key.new" "$key"
+    fi
+    signer=(--ks "$key" --ks-pass pass:android)
 fi
-apksigner sign --ks "$key" --ks-pass pass:android --min-sdk-version 24 --out "$work/antispoof-demo.apk" "$work/unsigned.apk"
+apksigner sign "${signer[@]}" --min-sdk-version 24 --out "$work/antispoof-demo.apk" "$work/unsigned.apk" 2>"$work/apksigner.log" || {
+    why=$(sed -n 's/.*Exception: //p' "$work/apksigner.log" | head -1)
+    echo "apksigner cannot sign with ${keystore:-$key}: ${why:-$(tail -1 "$work/apksigner.log")}" >&2
+    exit 2
+}
 "$python" "$scripts/check_apk.py" "$work/antispoof-demo.apk" "$android"
 mv "$work/antispoof-demo.apk" "$out/antispoof-demo.apk"
 echo "$out/antispoof-demo.apk"
