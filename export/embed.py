@@ -62,7 +62,7 @@ To your own app (Swift package and Xcode):
   try Listener(capture, opened.detector, opened.model.manifest).run {{ print($0) }}   // on its own thread""",
     "web": """\
 To your own page (HTML):
-  copy {folder} beside it, and from web_demo the modules and spoof_core.wasm
+  copy {folder} beside it, and from web_demo engine, vendor and page/engine.js, as its README.md has it
   serve with Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp
   serve over https, or from localhost: elsewhere there is no microphone""",
 }
