@@ -48,6 +48,8 @@ UNREAD = (
         for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
     ),
 )
+# Far beyond any network here (750 weights with WavLM-Large): each is held against patterns of names.
+MOST_WEIGHTS, LONGEST_NAME = 5_000, 300
 # What weights are read from. Files may hold 8-bit floats and complex numbers too, which no network here has.
 STORED = (
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
@@ -99,6 +101,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         tensors = _find_weights(content, path)
     except RecursionError:
         raise UserError(f"{path}: holds itself, and no weights") from None
+    if len(tensors) > MOST_WEIGHTS or any(len(name) > LONGEST_NAME for name in tensors):
+        raise UserError(f"{path}: names more weights, or longer, than any network here by far")
     for name, tensor in tensors.items():
         _check_numbers(tensor, f"{path}: the weights {name!r}")
     return Checkpoint(path, tensors, metadata)

@@ -191,6 +191,8 @@ def broken_files(model: Detector) -> dict[str, tuple[str, bytes | dict]]:
         "one number for a billion": ("more numbers", {**state, first: torch.zeros(1).expand(1 << 30)}),
         "bare integers": (f"{first} in int8", {**state, first: state[first].to(torch.int8)}),
         "itself": ("holds itself", endless()),
+        "endless names": ("or longer", {**state, "a." * 200: state[first]}),
+        "countless names": ("more weights", {str(n): state[first] for n in range(5_001)}),
         "two sets": ("several sets", {"state_dict": state, "ema": state}),
         "a web page": ("web page", b"<!DOCTYPE html><html><body>404</body></html>"),
         "an LFS pointer": ("git lfs pull", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
