@@ -56,7 +56,7 @@ def test_decisions_are_made_at_the_threshold_asked_for(
     with_manifest: Callable[..., Path], clips: Path, scored: str, capsys: Capture
 ) -> None:
     scores = [float(row[1]) for row in rows_of(scored)[1:]]
-    points = (Threshold("equal", sorted(scores)[1], "dev"), Threshold("strict", 1e6, "dev"))
+    points = (Threshold("equal", sorted(scores)[1], "dev"), Threshold("strict", 1e5, "dev"))
     model = with_manifest(thresholds=points)
     assert main([str(model), str(clips)]) == EXIT_DONE
     header, *rows = rows_of(capsys.readouterr().out)
