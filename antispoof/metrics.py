@@ -44,6 +44,11 @@ class DetCurve:
         """Where the error rates differ least: the place of the EER."""
         return int(np.argmin(np.abs(self.miss - self.false_alarm)))
 
+    @property
+    def eer(self) -> float:
+        """The mean of the error rates there."""
+        return float((self.miss[self.crossing] + self.false_alarm[self.crossing]) / 2)
+
     def boundary(self, index: int) -> float:
         """Returns the score halfway between the last trial rejected at ``index`` and the first accepted.
 
@@ -163,12 +168,25 @@ def equal_error_rate(
         InvertedScores: the EER is above one half.
         UserError: a class is empty, a score is not finite, or nearly all scores are the same.
     """
+    curve = _upright_curve(bonafide, spoof, allow_inverted)
+    return OperatingPoint(curve.eer, float(curve.thresholds[curve.crossing]))
+
+
+def decision_threshold(bonafide: ArrayLike, spoof: ArrayLike, *, allow_inverted: bool = False) -> float:
+    """Returns a threshold of the EER that is no trial's own score, to decide by; see `DetCurve.boundary`.
+
+    Raises:
+        UserError: as `equal_error_rate`.
+    """
+    curve = _upright_curve(bonafide, spoof, allow_inverted)
+    return curve.boundary(curve.crossing)
+
+
+def _upright_curve(bonafide: ArrayLike, spoof: ArrayLike, allow_inverted: bool) -> DetCurve:
     curve = det_curve(bonafide, spoof)
-    nearest = curve.crossing
-    value = float((curve.miss[nearest] + curve.false_alarm[nearest]) / 2)
-    if value > 0.5 and not allow_inverted:
-        _refuse_inverted(value, bonafide, spoof)
-    return OperatingPoint(value, float(curve.thresholds[nearest]))
+    if curve.eer > 0.5 and not allow_inverted:
+        _refuse_inverted(curve.eer, bonafide, spoof)
+    return curve
 
 
 def _refuse_inverted(eer: float, bonafide: ArrayLike, spoof: ArrayLike) -> None:
@@ -184,12 +202,6 @@ def _refuse_inverted(eer: float, bonafide: ArrayLike, spoof: ArrayLike) -> None:
         f"EER {eer:.2%} is above 50 %: the scores look inverted (negated they give {flipped:.2%}); "
         "a higher score must mean bona fide, so check the sign of the scores and the labels"
     )
-
-
-def decision_threshold(bonafide: ArrayLike, spoof: ArrayLike) -> float:
-    """Returns a threshold of the EER that is no trial's own score, to decide by; see `DetCurve.boundary`."""
-    curve = det_curve(bonafide, spoof)
-    return curve.boundary(curve.crossing)
 
 
 def error_rates(bonafide: ArrayLike, spoof: ArrayLike, threshold: float) -> ErrorRates:

@@ -53,9 +53,8 @@ SLOWEST_RATE = 21_000  # Hz, of half of what it really gets: other pitches, and 
 HARMLESS_SHARE = 0.1
 LEAST_SAMPLES = 8_000
 PEAK = 0.98  # of full scale, the highest of a copy
-LEVEL = (
-    "of the original, both quieter where the copy would clip"  # a setting that copies of older versions lack
-)
+# A setting that copies of older versions lack.
+LEVEL = "of the original, both quieter where the copy would clip"
 LYRA = "lyra"  # what its copies are called in the list
 COLUMNS = ("path", "label", "split", "dataset", "attack", "source", "licence")
 

@@ -81,7 +81,7 @@ def movement_chart(before: System, after: System) -> Movement:
         UserError: The two have no trial in common.
     """
     first, second, genuine = _common(before, after)
-    threshold = decision_threshold(*before.classes)
+    threshold = decision_threshold(*before.classes, allow_inverted=True)
     flipped = (first >= threshold) != (second >= threshold)
     x, y = (
         linear_axis(f"score, {name}", scores, from_zero=False)
