@@ -46,6 +46,16 @@ class Format:
         """Returns the largest difference that an export of this precision may have."""
         return self.tolerance if precision == "float32" else max(self.tolerance, HALF_TOLERANCE)
 
+    def path_in(self, folder: Path, stem: str) -> Path:
+        """Returns where a file of this format is written.
+
+        Raises:
+            UserError: What was said to be the folder is called like a file of the format, and is none.
+        """
+        if folder.suffix.lower() in self.suffixes and not folder.is_dir():
+            raise UserError(f"{folder}: --out takes the folder, not the file")
+        return folder / f"{stem}{self.suffixes[0]}"
+
 
 FORMATS = (
     Format("torch", SUFFIXES, "", "runtimes.eager", "wherever PyTorch runs", Lowering(), 1e-4),

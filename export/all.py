@@ -139,7 +139,7 @@ def _checked(args: argparse.Namespace, model: str | None) -> str:
 
 
 def _target(args: argparse.Namespace, name: str, format: str) -> Path:
-    return args.out / f"{args.name or name}{format_named(format).suffixes[0]}"
+    return format_named(format).path_in(args.out, args.name or name)
 
 
 def _export(args: argparse.Namespace, model: str | None, name: str, format: str) -> Row:

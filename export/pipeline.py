@@ -140,10 +140,11 @@ def export(
     Where it fails and ``trial`` exports parts of the network, the part that is to blame is named.
 
     Raises:
-        UserError: The target exists and ``force`` is false, or there is no audio to verify on.
+        UserError: The target exists and ``force`` is false, ``out`` is called like a file, or there is no
+            audio to verify on.
         CheckFailed: The file's scores are not PyTorch's. Nothing is left behind.
     """
-    target = out / f"{stem_of(weights, name)}{row.suffixes[0]}"
+    target = row.path_in(out, stem_of(weights, name))
     if not force and (existing := [path for path in (target, manifest_path(target)) if path.exists()]):
         raise UserError(f"{existing[0]} exists; --force replaces it")
     keep_freed_memory()

@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
             facts["in float32"] = f"{converted.wide} operations ({', '.join(wide)})"
 
     row = format_named("coreml")
-    target = args.out / f"{stem_of(weights, args.name)}{row.suffixes[0]}"
+    target = row.path_in(args.out, stem_of(weights, args.name))
     if not args.force and (existing := [path for path in golden_paths(target) if path.exists()]):
         raise UserError(f"{existing[0]} exists; --force replaces it")
     exported = export(

@@ -240,7 +240,7 @@ def run_command(product: Product, args: argparse.Namespace) -> int:
     if args.protocol is not None and not (args.protocol_audio or args.audio):
         raise UserError("--protocol needs --audio or --protocol-audio, the folder that its paths begin at")
     args.out = args.out or args.path.parent
-    target = args.out / f"{args.path.stem}.{recipe.name}{row.suffixes[0]}"
+    target = row.path_in(args.out, f"{args.path.stem}.{recipe.name}")
     if not args.force and (existing := [p for p in (target, manifest_path(target)) if p.exists()]):
         raise UserError(f"{existing[0]} exists; --force replaces it")
     manifest, difference = quantize(product, args, target, recipe)

@@ -216,6 +216,13 @@ CASES: dict[str, tuple[Callable[[list[str]], int], Arguments, int, str]] = {
         2,
         "good.wav: File exists",
     ),
+    "exported under a file's name": (EXPORT, lambda p: ["--out", p / "mine.onnx"], 2, "takes the folder"),
+    "quantized under a file's name": (
+        onnx_int8.main,
+        lambda p: [model(p), "--recipe", "w8", "--out", p / "mine.onnx"],
+        2,
+        "takes the folder",
+    ),
     "trained into a file": (
         fit.main,
         lambda p: [*TRAINING, "--audio", p, "--out", p / "good.wav"],

@@ -84,6 +84,7 @@ def test_a_format_that_scores_otherwise_is_a_row_and_leaves_nothing(
         (["--model", "aasist", "aasist-l", "--name", "one"], "--name is for one model"),
         (["--json", "mine.json"], "--force replaces it"),
         (["--out", "taken"], rf"{DEFAULT_MODEL}\.tflite exists; --force replaces it"),
+        (["--out", "mine.onnx"], "mine.onnx: --out takes the folder, not the file"),
         (["--set", "clip_samples=long"], "clip_samples"),
         (["--json", "no/such/folder.json"], "no folder"),
     ],
