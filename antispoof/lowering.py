@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
 
-from antispoof.scan import ScanForm, scan_form
+ScanForm = Literal["reference", "eager", "onnx", "static"]  # of selective scans, see `antispoof.scan`
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,7 @@ def lowering(how: Lowering) -> Iterator[None]:
     """Makes ``how`` what networks are frozen, run and traced by inside the ``with`` block."""
     token = _current.set(how)
     try:
-        with scan_form(how.scan):
-            yield
+        yield
     finally:
         _current.reset(token)
 

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from antispoof.errors import CheckFailed, UserError
-from antispoof.scan import FORMS, ScanForm
+from antispoof.lowering import ScanForm
+from antispoof.scan import FORMS
 from benchmarks.scan_ort import STATES, Call, Inputs
 
 KERNEL = Path(__file__).with_name("scan_kernel.c")

@@ -29,8 +29,9 @@ import torch
 from tqdm import tqdm
 
 from antispoof.errors import CheckFailed, UserError, run
+from antispoof.lowering import ScanForm
 from antispoof.outputs import refuse_existing
-from antispoof.scan import FORMS, ScanForm
+from antispoof.scan import FORMS
 from benchmarks.conditions import gather_conditions, write_results
 from benchmarks.scan_candidates import (
     BUILDS,

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from antispoof.errors import UserError
-from antispoof.scan import ScanForm, current_scan_form, scan_form, selective_scan, selective_scan_step
+from antispoof.lowering import ScanForm, current_lowering
+from antispoof.scan import scan_form, selective_scan, selective_scan_step
 from antispoof.scan.stable_softplus import exportable_softplus
 from benchmarks import scan_limit
 from benchmarks.conditions import read_results
@@ -203,12 +204,12 @@ def test_softplus_has_a_gradient_at_zero() -> None:
 
 
 def test_form_is_chosen_for_the_block_only() -> None:
-    assert current_scan_form() == "eager"
+    assert current_lowering().scan == "eager"
     with scan_form("static"):
         with pytest.raises(UserError), scan_form("onnx"):
             selective_scan(**scan_inputs(2), form="loop")  # type: ignore[arg-type]
-        assert current_scan_form() == "static"
-    assert current_scan_form() == "eager"
+        assert current_lowering().scan == "static"
+    assert current_lowering().scan == "eager"
 
 
 def test_unknown_form_lists_the_known() -> None:

@@ -26,7 +26,6 @@ from antispoof.models import Detector, DetectorOutput, create_model, freeze, mod
 from antispoof.models.layers import primitives
 from antispoof.models.layers.graph import GraphPool, rank_descending
 from antispoof.models.layers.residual import WaveformEncoder, strongest
-from antispoof.scan import current_scan_form
 from antispoof.speechlike import speech_like_batch
 from export import tflite_file, to_tflite
 from export.graph import ScoreGraph
@@ -286,10 +285,10 @@ TFLITE = format_named("tflite").lowering
 
 
 def test_a_lowering_holds_inside_its_block_only() -> None:
-    before = current_lowering(), current_scan_form()
+    before = current_lowering()
     with lowering(TFLITE):
-        assert (current_lowering(), current_scan_form()) == (TFLITE, "static")
-    assert (current_lowering(), current_scan_form()) == before
+        assert current_lowering() == TFLITE
+    assert current_lowering() == before
 
 
 @pytest.mark.parametrize("samples", [9_999, 16_000, 30_001])

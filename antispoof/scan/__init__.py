@@ -16,22 +16,22 @@ exporter chooses for the whole model: ``with scan_form("onnx"), torch.no_grad():
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Literal, get_args
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import get_args
 
 import torch
 from torch.nn import functional
 
 from antispoof.errors import UserError
+from antispoof.lowering import ScanForm, current_lowering, lowering
 from antispoof.scan.eager import eager_scan
 from antispoof.scan.onnx_form import onnx_scan
 from antispoof.scan.reference import reference_scan
 from antispoof.scan.stable_softplus import exportable_softplus
 from antispoof.scan.static import static_scan
 
-ScanForm = Literal["reference", "eager", "onnx", "static"]
 CoreScan = Callable[
     [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, bool], torch.Tensor
 ]
@@ -43,7 +43,6 @@ FORMS: dict[ScanForm, CoreScan] = {
     "onnx": onnx_scan,
     "static": static_scan,
 }
-_current_form: ContextVar[ScanForm] = ContextVar("scan_form", default="eager")
 
 
 def _checked(form: str) -> ScanForm:
@@ -52,8 +51,7 @@ def _checked(form: str) -> ScanForm:
     return form  # type: ignore[return-value]
 
 
-@contextmanager
-def scan_form(form: ScanForm) -> Iterator[None]:
+def scan_form(form: ScanForm) -> AbstractContextManager[None]:
     """Makes ``form`` the one that every ``selective_scan`` inside the ``with`` block runs as.
 
     Forms: ``eager`` (the default: fast, made for training), ``onnx`` (one ONNX ``Scan`` per call),
@@ -63,16 +61,7 @@ def scan_form(form: ScanForm) -> Iterator[None]:
     Raises:
         UserError: if there is no such form.
     """
-    token = _current_form.set(_checked(form))
-    try:
-        yield
-    finally:
-        _current_form.reset(token)
-
-
-def current_scan_form() -> ScanForm:
-    """Returns the form that ``selective_scan`` runs as where none is named."""
-    return _current_form.get()
+    return lowering(replace(current_lowering(), scan=_checked(form)))
 
 
 def selective_scan(
@@ -108,7 +97,7 @@ def selective_scan(
     Raises:
         UserError: if there is no such form, or if a graph is traced while the form is ``eager``.
     """
-    form = current_scan_form() if form is None else _checked(form)
+    form = current_lowering().scan if form is None else _checked(form)
     if form == "eager" and torch.compiler.is_exporting():
         raise UserError(
             'an exporter must choose a scan form: trace the model inside `with scan_form("onnx"):`'
@@ -146,7 +135,7 @@ def selective_scan_step(
     Returns:
         y, (batch, channels), and the new state.
     """
-    delta = _step_size(dt, dt_bias, current_scan_form())
+    delta = _step_size(dt, dt_bias, current_lowering().scan)
     decay = torch.exp(delta[:, None] * A.t())
     state = decay * state + B[:, :, None] * (delta * x)[:, None]
     y = torch.matmul(C[:, None], state)[:, 0]

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from antispoof.scan import current_scan_form, selective_scan, selective_scan_step
+from antispoof.lowering import current_lowering
+from antispoof.scan import selective_scan, selective_scan_step
 
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4  # the range of step sizes that training starts from
 
@@ -106,7 +107,7 @@ class Mamba(nn.Module):
         """Returns one direction's mixture over time ``(batch, L, D)``, before the gate."""
         x = F.silu(self._convolve(x, reverse))
         dt, b, c = self._select(x)
-        kernel = _cuda_kernel() if x.is_cuda and current_scan_form() == "eager" else None
+        kernel = _cuda_kernel() if x.is_cuda and current_lowering().scan == "eager" else None
         scan = kernel or selective_scan
         return scan(x, dt, self._decay_rates(), b, c, self.D, dt_bias=self.dt_proj.bias, reverse=reverse)
 
