@@ -24,12 +24,13 @@ import torch
 from torch import Tensor
 
 from antispoof.errors import UserError, one_line
+from antispoof.formats import format_named
 from antispoof.models import Detector, create_model, model_names
 from antispoof.models.layers.wavlm_pretrained import without_pretrained
 from antispoof.outputs import write_whole
 from antispoof.weight_names import Fit, fit
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+SUFFIXES = format_named("torch").suffixes
 # Where trainers put the weights among optimiser state, epoch numbers and the like.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "ema_state_dict", "ema")
 # Where trainers put the state of the loss, which for OC-Softmax holds a centre that the score needs.

@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from antispoof.checkpoint import SUFFIXES
 from antispoof.errors import UserError
 from antispoof.lowering import Lowering
 
@@ -58,7 +57,15 @@ class Format:
 
 
 FORMATS = (
-    Format("torch", SUFFIXES, "", "runtimes.eager", "wherever PyTorch runs", Lowering(), 1e-4),
+    Format(
+        "torch",
+        (".safetensors", ".pth", ".pt", ".ckpt", ".bin"),
+        "",
+        "runtimes.eager",
+        "wherever PyTorch runs",
+        Lowering(),
+        1e-4,
+    ),
     Format(
         "onnx",
         (".onnx",),

@@ -1,4 +1,4 @@
-"""Where results go: folders to write into, and files that are there whole or not at all."""
+"""Where results go: folders to write into, the cache, and files that are there whole or not at all."""
 
 from __future__ import annotations
 
@@ -51,3 +51,10 @@ def make_folder(path: Path) -> None:
         raise UserError(f"cannot make the folder {path}: {error.strerror or error}") from error
     if not os.access(path, os.W_OK):
         raise UserError(f"cannot write into {path}: no permission")
+
+
+def cache_folder() -> Path:
+    """Returns where what can be had again is kept: ``$ANTISPOOF_CACHE``, else the user's cache folder."""
+    if own := os.environ.get("ANTISPOOF_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "antispoof"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from antispoof.errors import UserError
 from antispoof.manifest import Calibration, Threshold, parse_decisions
 from antispoof.models import Detector, create_model
 from antispoof.models.layers.wavlm_pretrained import without_pretrained
-from antispoof.outputs import make_folder, write_whole
+from antispoof.outputs import cache_folder, make_folder, write_whole
 
 DEFAULT_MODEL = "fscnn"
 BUNDLED = Path(__file__).resolve().parent / "checkpoints"
@@ -129,13 +128,6 @@ def decisions_of(checkpoint: Checkpoint) -> tuple[Calibration | None, tuple[Thre
     if "decisions" not in checkpoint.metadata:
         return None, ()
     return parse_decisions(checkpoint.metadata["decisions"], str(checkpoint.path))
-
-
-def cache_folder() -> Path:
-    """Returns where downloads are kept: ``$ANTISPOOF_CACHE``, else the user's cache folder."""
-    if own := os.environ.get("ANTISPOOF_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "antispoof"
 
 
 def fetch(download: Download) -> Path:

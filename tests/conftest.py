@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 
 from antispoof.audio import SAMPLE_RATE
 from antispoof.memory import keep_freed_memory
-from antispoof.pretrained import cache_folder
+from antispoof.outputs import cache_folder
 from antispoof.speechlike import speech_like
 from export import to_onnx
 from tests.manifests import write_manifest

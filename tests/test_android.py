@@ -20,7 +20,7 @@ import pytest
 import soxr
 
 from antispoof.audio import CLIP_SAMPLES, SAMPLE_RATE
-from antispoof.pretrained import cache_folder
+from antispoof.outputs import cache_folder
 from antispoof.speechlike import speech_like, speech_like_batch
 from benchmarks.conditions import read_results
 from benchmarks.devices.runs import check_scores, parse_answer

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from antispoof.manifest import manifest_path
-from antispoof.pretrained import cache_folder
+from antispoof.outputs import cache_folder
 from antispoof.speechlike import speech_like_batch
 from benchmarks.devices.runs import Answer, parse_answer
 from runtimes import load

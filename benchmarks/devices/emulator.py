@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antispoof.errors import UserError, one_line
-from antispoof.pretrained import cache_folder
+from antispoof.outputs import cache_folder
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 QEMU_SUITE = "trixie"  # the emulator of Debian 12 crashes in ONNX Runtime and in LiteRT

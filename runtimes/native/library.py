@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from antispoof.errors import UserError, one_line
-from antispoof.pretrained import cache_folder
+from antispoof.outputs import cache_folder
 
 SOURCES = Path(__file__).resolve().parent
 # As in the Makefile: a product and a sum are rounded apart, for the same bits on every processor.

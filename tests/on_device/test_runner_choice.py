@@ -16,7 +16,7 @@ import pytest
 
 from antispoof.errors import UserError
 from antispoof.manifest import describe_file
-from antispoof.pretrained import cache_folder
+from antispoof.outputs import cache_folder
 from benchmarks import on_device
 from benchmarks.conditions import read_results
 from benchmarks.devices import android_runner
