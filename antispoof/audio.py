@@ -20,8 +20,7 @@ import soxr
 from antispoof.errors import UserError, one_line
 
 SAMPLE_RATE = 16_000  # Hz
-CLIP_SAMPLES = 64_600  # what the AASIST family was trained on
-CLIP_SECONDS = CLIP_SAMPLES / SAMPLE_RATE  # 4.0375
+CLIP_SAMPLES = 64_600  # 4.0375 s, what the AASIST family was trained on
 MIN_SAMPLES = SAMPLE_RATE // 10
 MIN_SECONDS = MIN_SAMPLES / SAMPLE_RATE  # 0.1: less than one syllable says nothing about who spoke it
 MAX_SECONDS = 3_600  # an hour is 230 MB at 16 kHz; what claims more is an archive or a lying header
@@ -106,6 +105,15 @@ def load_audio(
         raise UserError(f"{name} cannot be read: {error.strerror}") from None
     validate_waveform(waveform, name)
     return waveform
+
+
+def load_head(path: str | os.PathLike[str], samples: int) -> np.ndarray:
+    """Reads as much of a recording as a clip of ``samples`` takes, and never too little to judge it by.
+
+    Raises:
+        UserError: As `load_audio`.
+    """
+    return load_audio(path, limit_seconds=max(samples / SAMPLE_RATE, MIN_SECONDS))
 
 
 def fit_length(waveform: np.ndarray, samples: int = CLIP_SAMPLES) -> np.ndarray:

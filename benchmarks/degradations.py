@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from antispoof import channel
-from antispoof.audio import SAMPLE_RATE, fit_length, load_audio
+from antispoof.audio import SAMPLE_RATE, fit_length, load_head
 from antispoof.speechlike import speech_like
 from benchmarks.trial_scores import Clips
 
@@ -56,7 +56,7 @@ class DegradedClips(Clips):
 
         The model's length is cut before the channel and fitted again behind it.
         """
-        heard = load_audio(self.files[index], limit_seconds=samples / SAMPLE_RATE)
+        heard = load_head(self.files[index], samples)
         heard = self.degradation.apply(heard, self.trials[index].name, self.seed)
         return fit_length(heard, samples)[None]
 

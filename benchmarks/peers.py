@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from antispoof.audio import CLIP_SAMPLES, SAMPLE_RATE, fit_length, load_audio
+from antispoof.audio import CLIP_SAMPLES
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, UserError, run
 from antispoof.outputs import refuse_existing
 from antispoof.speechlike import speech_like_batch
@@ -39,7 +39,7 @@ from benchmarks.timing.isolated import StepFailed, isolated
 from benchmarks.timing.latency_rows import rows_of, table
 from benchmarks.timing.subjects import open_subject
 from benchmarks.timing.worker_handle import Artifact
-from runtimes.clips import find_clips
+from runtimes.clips import find_clips, read_heads
 
 KIND = "peers"
 WORK = Path("out/peers")
@@ -105,10 +105,7 @@ def clips_for(audio: Path | None) -> tuple[np.ndarray, np.ndarray]:
         if len(found) < 2 * CLIPS:
             raise UserError(f"{audio} holds {len(found)} recordings; parity and calibration take {2 * CLIPS}")
         spread = [found[index * len(found) // (2 * CLIPS)] for index in range(2 * CLIPS)]
-        seconds = CLIP_SAMPLES / SAMPLE_RATE
-        clips = np.stack(
-            [fit_length(load_audio(c.locate(), limit_seconds=seconds), CLIP_SAMPLES) for c in spread]
-        )
+        clips = read_heads([clip.locate() for clip in spread], CLIP_SAMPLES)
     return clips[::2], clips[1::2]
 
 

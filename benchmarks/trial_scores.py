@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from antispoof.audio import SAMPLE_RATE, fit_length, load_audio
+from antispoof.audio import fit_length, load_head
 from antispoof.data import Trial, read_protocol, resolve_audio
 from antispoof.errors import UserError
 from antispoof.manifest import describe_file
@@ -25,7 +25,7 @@ class Clips:
 
     def waveform(self, index: int, samples: int) -> np.ndarray:
         """Returns a clip as a batch of one, ``(1, samples)`` float32."""
-        return fit_length(load_audio(self.files[index], limit_seconds=samples / SAMPLE_RATE), samples)[None]
+        return fit_length(load_head(self.files[index], samples), samples)[None]
 
 
 def find_clips(protocol: Path, audio: Path, *, format: str | None, splits: Sequence[str]) -> Clips:

@@ -26,7 +26,6 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto
 
-from antispoof.audio import SAMPLE_RATE, fit_length, load_audio
 from antispoof.data import BONAFIDE, read_protocol, resolve_audio
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.outputs import make_folder, write_whole
@@ -36,6 +35,7 @@ from quantize.onnx_graph import OnnxGraph
 from quantize.recipes import Recipe, parse_recipe
 from quantize.scope import layers_in_scope
 from quantize.static_int import Calibrated, calibrate
+from runtimes.clips import read_heads
 from runtimes.ort import open_session
 
 
@@ -79,11 +79,7 @@ def material_of(
     if trials is not None:
         protocol, audio, split = trials
         listed = read_protocol(protocol, None, split)
-        samples = clips.shape[1]
-        files = [resolve_audio(trial, audio) for trial in listed]
-        clips = np.stack(
-            [fit_length(load_audio(file, limit_seconds=samples / SAMPLE_RATE), samples) for file in files]
-        )
+        clips = read_heads([resolve_audio(trial, audio) for trial in listed], clips.shape[1])
         bonafide = np.array([trial.label == BONAFIDE for trial in listed])
     session = open_session(source.SerializeToString(), threads=1)
     scores = [session.run(None, {source.graph.input[0].name: clip[None]})[0][0] for clip in clips]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from antispoof.audio import MIN_SECONDS, SAMPLE_RATE, fit_length, load_audio
+from antispoof.audio import fit_length, load_head
 from antispoof.data import Trial, read_protocol, resolve_audio
 from antispoof.errors import UserError
 
@@ -93,8 +93,7 @@ def read_heads(files: Sequence[Path], samples: int) -> np.ndarray:
     Raises:
         UserError: There is one that cannot be scored.
     """
-    seconds = max(samples / SAMPLE_RATE, MIN_SECONDS)
-    return np.stack([fit_length(load_audio(file, limit_seconds=seconds), samples) for file in files])
+    return np.stack([fit_length(load_head(file, samples), samples) for file in files])
 
 
 def spread_heads(folder: Path, count: int, samples: int) -> np.ndarray:

@@ -30,7 +30,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from antispoof.audio import MIN_SECONDS, SAMPLE_RATE, fit_length, load_audio
+from antispoof.audio import fit_length, load_head
 from antispoof.data import BONAFIDE, FORMATS
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, CheckFailed, UserError, one_line, run
 from runtimes import Runtime, load
@@ -71,8 +71,7 @@ def score_clip(runtime: Runtime, clip: Clip) -> Row:
     path = Path()
     try:
         path = clip.locate()
-        waveform = load_audio(path, limit_seconds=max(samples / SAMPLE_RATE, MIN_SECONDS))
-        score = runtime.score(fit_length(waveform, samples)[None])[0]
+        score = runtime.score(fit_length(load_head(path, samples), samples)[None])[0]
     except UserError as error:
         return Row(clip.name, None, one_line(error).removeprefix(f"{os.fspath(path)!r} "))
     except OSError as error:

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from antispoof.audio import SAMPLE_RATE, fit_length, load_audio
+from antispoof.audio import MIN_SAMPLES, SAMPLE_RATE, fit_length, load_audio
 from antispoof.channel import codecs
 from antispoof.checkpoint import save_checkpoint
 from antispoof.errors import UserError
@@ -49,6 +49,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(place: Path, cache: Path, *flags: str) -> int:
     fixed = [str(place / "one.safetensors"), "--audio", str(place), "--protocol", str(place / "labels.tsv")]
     return robustness.main([*fixed, "--cache", str(cache), "--bootstrap", "20", *flags])
+
+
+def test_a_network_may_hear_less_than_a_recording_must_have(place: Path) -> None:
+    clips = find_clips(place / "labels.tsv", place, format=None, splits=())
+    clean = DegradedClips(clips.trials, clips.files, degradations()[CLEAN], 7)
+    head = clips.waveform(0, SAMPLES)[:, : MIN_SAMPLES // 2]
+    assert np.array_equal(clips.waveform(0, MIN_SAMPLES // 2), head)
+    assert np.array_equal(clean.waveform(0, MIN_SAMPLES // 2), head)
 
 
 @pytest.mark.parametrize("name", HERE)
