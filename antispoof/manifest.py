@@ -23,6 +23,7 @@ from antispoof.signature import check_signature
 
 SCHEMA = 1
 SUFFIX = ".manifest.json"
+FACTS_KEY = "antispoof"  # under which a file of any format holds `Manifest.facts`
 MAX_BYTES = 1 << 20  # a manifest is a few KiB; a file of another size is not one
 LENGTH_RULE = "tile when shorter, head when longer"
 POLARITY = "higher is bona fide"

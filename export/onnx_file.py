@@ -17,14 +17,13 @@ from torch import Tensor, nn
 from antispoof.errors import UserError
 from antispoof.formats import format_named
 from antispoof.lowering import lowering
-from antispoof.manifest import Manifest
+from antispoof.manifest import FACTS_KEY, Manifest
 from antispoof.models import freeze
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph, trace
 from runtimes.ort import open_session
 
 DEFAULT_OPSET = 18
 OPSETS = range(18, 25)  # 18 is what torch's exporter writes natively; beyond 24 nothing was tried
-METADATA_KEY = "antispoof"
 
 
 def convert(graph: ScoreGraph, *, opset: int, dynamic_batch: bool, time_tiles: int = 1) -> Any:
@@ -91,7 +90,7 @@ def strip_export(model: Any) -> None:
     A plain export of AASIST-L carries 440 KiB of that beside 370 KiB of weights.
     """
     del model.metadata_props[:]
-    model.producer_name = METADATA_KEY
+    model.producer_name = "antispoof"
     model.producer_version = ""
     model.doc_string = ""
     for graph in _graphs(model.graph):
@@ -140,9 +139,9 @@ def _rename_values(graph: Any) -> None:
 
 
 def embed(model: Any, manifest: Manifest) -> bytes:
-    """Returns the file's bytes with the manifest's facts inside, under `METADATA_KEY`."""
+    """Returns the file's bytes with the manifest's facts inside, under `FACTS_KEY`."""
     entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, manifest.facts()
+    entry.key, entry.value = FACTS_KEY, manifest.facts()
     return model.SerializeToString(deterministic=True)
 
 

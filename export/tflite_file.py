@@ -25,7 +25,7 @@ from antispoof.native_log import silent_stderr
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
 from export.litert_lowering import elu_as_one_operation
 from runtimes.litert import open_interpreter
-from runtimes.tflite_bytes import METADATA_KEY, embedded, packed, schema, unpacked
+from runtimes.tflite_bytes import embedded, packed, schema, unpacked
 
 MAX_JOINED = 5  # tensors that XNNPACK concatenates in one operation
 
@@ -106,7 +106,7 @@ def _describe(model: Any) -> None:
     A plain conversion spends a fifth of AASIST-L's file on the names of Python classes.
     """
     (graph,), (signature,) = model.subgraphs, model.signatureDefs
-    model.description = METADATA_KEY
+    model.description = "antispoof"
     for index, tensor in enumerate(graph.tensors):
         # The index makes names unique, which the quantizer relies on.
         tensor.name = f"{_layer(tensor.name.decode())}:{index}"
@@ -141,7 +141,7 @@ def _drop_empty_buffers(model: Any) -> None:
 
 
 def embed(model: Any, manifest: Manifest) -> bytes:
-    """Returns the file's bytes with the manifest's facts inside, as metadata called `METADATA_KEY`."""
+    """Returns the file's bytes with the manifest's facts inside, as metadata called `FACTS_KEY`."""
     return embedded(model, manifest.facts())
 
 

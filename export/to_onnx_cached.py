@@ -36,8 +36,8 @@ from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
 from export.onnx_file import DEFAULT_OPSET, quiet_exporter, strip_export
 from export.pipeline import add_arguments, describe, partial_folder, stem_of, take_weights
 from runtimes.cached import (
-    METADATA_KEY,
     SUFFIX,
+    USE_KEY,
     CachedDetector,
     CachedFiles,
     Function,
@@ -153,7 +153,7 @@ def _write_halves(ways: Mapping[str, Split], window: Tensor, folder: Path, stem:
         for name, way in ways.items()
     }
     entry = encoder.metadata_props.add()
-    entry.key = METADATA_KEY
+    entry.key = USE_KEY
     entry.value = json.dumps({name: one.use() for name, one in halves.items()}, sort_keys=True)
     written = _written(encoder, folder / first)
     return [replace(one, encoder=written) for one in halves.values()]

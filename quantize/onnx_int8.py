@@ -31,13 +31,12 @@ from typing import Any
 import numpy as np
 
 from antispoof.errors import UserError, run
-from antispoof.manifest import Manifest
+from antispoof.manifest import FACTS_KEY, Manifest
 from quantize.pipeline import Product, add_arguments, run_command
 from quantize.recipes import Recipe, parse_recipe
 from quantize.static_int import Calibrated, calibrate
 from runtimes.fit_thresholds import fitting_split
 
-METADATA_KEY = "antispoof"  # under which the exporter embeds the manifest's facts
 DEFAULT = "w8a8-rr"  # with all 8 bits they saturate on x86 without VNNI: fscnn's score is off by 0.7 there
 LEAST_UPDATES = 20
 UPDATES = 400  # of a learned recipe: 4 minutes of one core for AASIST-L
@@ -111,7 +110,7 @@ def embed(model: Any, manifest: Manifest) -> bytes:
     """Returns the file's bytes with the manifest's facts inside, in the place of the float file's."""
     del model.metadata_props[:]
     entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, manifest.facts()
+    entry.key, entry.value = FACTS_KEY, manifest.facts()
     return model.SerializeToString(deterministic=True)
 
 

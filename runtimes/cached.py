@@ -27,7 +27,7 @@ from runtimes.ort import open_session
 
 SUFFIX = ".cached.json"
 SCHEMA = 3
-METADATA_KEY = "antispoof"  # of the encoder's file: how it is to be used, by the way to cut the model
+USE_KEY = "antispoof"  # under which the encoder's file says how it is used, by the way to cut the model
 MAX_CARRIED = 1 << 24  # numbers that an encoder may hand on; those here have thousands
 Function = Callable[..., Sequence[np.ndarray]]
 
@@ -229,7 +229,7 @@ def _opened(path: Path, file: File, threads: int) -> Any:
 def _check_use(encoder: Any, halves: Halves, way: str, path: Path) -> None:
     """Refuses figures that are not those which the encoder was exported with."""
     try:
-        known = json.loads(encoder.get_modelmeta().custom_metadata_map[METADATA_KEY])[way]
+        known = json.loads(encoder.get_modelmeta().custom_metadata_map[USE_KEY])[way]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path}: {halves.encoder.name} does not say how it is used; export it again"

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import antispoof
-from antispoof.manifest import LENGTH_RULE, POLARITY, Manifest
+from antispoof.manifest import FACTS_KEY, LENGTH_RULE, POLARITY, Manifest
 
-METADATA_KEY = "antispoof"
 MODEL_FILE = "com.apple.CoreML/model.mlmodel"
 WEIGHTS_FOLDER = "com.apple.CoreML/weights"
 
@@ -56,7 +55,7 @@ def _describe(spec: Any, manifest: Manifest) -> None:
     metadata.author = f"antispoof {antispoof.__version__}; weights: {manifest.weights}"
     metadata.license = manifest.licence
     metadata.versionString = antispoof.__version__
-    metadata.userDefined[METADATA_KEY] = manifest.facts()
+    metadata.userDefined[FACTS_KEY] = manifest.facts()
 
 
 def package_manifest(content: bytes) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-METADATA_KEY = "antispoof"  # under which a file holds the manifest's facts
+from antispoof.manifest import FACTS_KEY
+
 FILE_IDENTIFIER = b"TFL3"
 ALIGNMENT = 16  # bytes, of every constant, as the format's schema asks
 
@@ -38,10 +39,10 @@ def embedded(model: Any, facts: str) -> bytes:
         facts: What `antispoof.manifest.Manifest.facts` returns.
     """
     classes = schema()
-    known = next((x for x in model.metadata or [] if x.name.decode() == METADATA_KEY), None)
+    known = next((x for x in model.metadata or [] if x.name.decode() == FACTS_KEY), None)
     if known is None:
         known, model.metadata = classes.MetadataT(), [*(model.metadata or [])]
-        known.name, known.buffer = METADATA_KEY.encode(), len(model.buffers)
+        known.name, known.buffer = FACTS_KEY.encode(), len(model.buffers)
         model.metadata.append(known)
         model.buffers.append(classes.BufferT())
     model.buffers[known.buffer].data = np.frombuffer(facts.encode(), np.uint8)

@@ -16,7 +16,7 @@ from antispoof import pretrained
 from antispoof.audio import fit_length, load_audio
 from antispoof.checkpoint import weights_hash
 from antispoof.errors import CheckFailed, UserError
-from antispoof.manifest import manifest_path, read_manifest
+from antispoof.manifest import FACTS_KEY, manifest_path, read_manifest
 from antispoof.models import create_model, model_names, small_config
 from antispoof.speechlike import speech_like_batch
 from export import onnx_file, pipeline, to_onnx
@@ -78,7 +78,7 @@ def test_no_path_of_the_machine_is_in_the_file(exported_model: Path) -> None:
 
 def test_the_file_knows_what_its_manifest_knows(exported_model: Path) -> None:
     facts = {entry.key: entry.value for entry in onnx.load(exported_model).metadata_props}
-    embedded = json.loads(facts[onnx_file.METADATA_KEY])
+    embedded = json.loads(facts[FACTS_KEY])
     beside = json.loads(manifest_path(exported_model).read_text())
     del beside["file"], beside["parity"], beside["model_version"], beside["golden_sha256"]
     assert embedded == beside

@@ -21,7 +21,7 @@ from antispoof.audio import fit_length, load_audio
 from antispoof.errors import CheckFailed, UserError
 from antispoof.formats import format_named
 from antispoof.lowering import Lowering, current_lowering, lowering
-from antispoof.manifest import describe_file, manifest_path, read_manifest
+from antispoof.manifest import FACTS_KEY, describe_file, manifest_path, read_manifest
 from antispoof.models import Detector, DetectorOutput, create_model, freeze, model_names, small_config
 from antispoof.models.layers import primitives
 from antispoof.models.layers.graph import GraphPool, rank_descending
@@ -131,7 +131,7 @@ def test_constants_are_aligned(exported: Path) -> None:
 
 def test_the_file_knows_what_its_manifest_knows(exported: Path) -> None:
     model = flatbuffer(exported)
-    (entry,) = (x for x in model.metadata if x.name.decode() == tflite_file.METADATA_KEY)
+    (entry,) = (x for x in model.metadata if x.name.decode() == FACTS_KEY)
     embedded = json.loads(bytes(model.buffers[entry.buffer].data))
     beside = json.loads(manifest_path(exported).read_text())
     del beside["file"], beside["parity"], beside["model_version"], beside["golden_sha256"]

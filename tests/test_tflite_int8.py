@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from antispoof.errors import UserError
-from antispoof.manifest import read_manifest
+from antispoof.manifest import FACTS_KEY, read_manifest
 from antispoof.speechlike import speech_like_batch
 from benchmarks import quantized
 from benchmarks.gate import agreement
@@ -18,7 +18,7 @@ from export import to_tflite
 from quantize import tflite_int8
 from quantize.tflite_graph import TfliteGraph
 from runtimes import load
-from runtimes.tflite_bytes import METADATA_KEY, schema, unpacked
+from runtimes.tflite_bytes import schema, unpacked
 from tests.quantized_copies import quantize, write_recordings
 
 pytest.importorskip("ai_edge_quantizer")
@@ -73,7 +73,7 @@ def test_a_quantized_file_scores_nearly_like_its_source(
     assert manifest.recipe == recipe
     assert manifest.weights_sha256 == read_manifest(source).weights_sha256
     model = unpacked(content)
-    (entry,) = (row for row in model.metadata if row.name.decode() == METADATA_KEY)
+    (entry,) = (row for row in model.metadata if row.name.decode() == FACTS_KEY)
     assert bytes(model.buffers[entry.buffer].data).decode() == manifest.facts()
 
 

@@ -10,9 +10,6 @@ from antispoof.errors import UserError
 from antispoof.formats import format_of
 from antispoof.graph_cost import Graph
 
-__all__ = ["FACTS_KEY", "read_graph"]
-
-FACTS_KEY = "antispoof"  # under which a file holds its manifest's facts
 READERS = {
     "onnx": "runtimes.graphs.onnx_nodes",
     "tflite": "runtimes.graphs.tflite_nodes",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from antispoof.graph_cost import Graph, Node, Value, fold
-from runtimes.graphs import FACTS_KEY
+from antispoof.manifest import FACTS_KEY
 from runtimes.ml_program.package import read_package
 from runtimes.ml_program.program import Argument, Operation, Program, Reference
 

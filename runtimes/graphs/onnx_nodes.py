@@ -10,7 +10,7 @@ import numpy as np
 
 from antispoof.errors import UserError, one_line
 from antispoof.graph_cost import Graph, Node, Value, fold
-from runtimes.graphs import FACTS_KEY
+from antispoof.manifest import FACTS_KEY
 from runtimes.graphs.onnx_shapes import typed, with_shapes
 
 OWN_DOMAINS = ("", "ai.onnx")

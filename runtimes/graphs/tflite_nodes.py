@@ -12,7 +12,7 @@ import numpy as np
 
 from antispoof.errors import UserError, one_line
 from antispoof.graph_cost import Graph, Node, Value
-from runtimes.graphs import FACTS_KEY
+from antispoof.manifest import FACTS_KEY
 from runtimes.litert import open_interpreter
 
 OPEN = """
