@@ -12,8 +12,7 @@ from antispoof.graph_cost import Graph, Node
 from export.findings import Finding, Level
 from export.pipeline import parity_clips
 from export.targets import Target
-from runtimes.activations import activation_spans
-from runtimes.ml_program.examine import LARGEST_HALF, SMALLEST_NORMAL_HALF
+from runtimes.activations import LARGEST_HALF, SMALLEST_NORMAL_HALF, activation_spans
 
 WIDE = ("float32", "float64")
 MOSTLY = 0.5  # share of tiny values from which a tensor lives on too few digits

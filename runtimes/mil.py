@@ -20,10 +20,12 @@ import numpy as np
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, CheckFailed, UserError, run
 from antispoof.manifest import Manifest, check_file, read_manifest
 from antispoof.speechlike import speech_like_batch
+from runtimes.activations import LARGEST_HALF, SMALLEST_NORMAL_HALF, activation_spans
 from runtimes.clips import spread_heads
 from runtimes.golden import check_golden, golden_paths
+from runtimes.graphs import read_graph
+from runtimes.ml_program.departure import first_departure
 from runtimes.ml_program.evaluator import Evaluator
-from runtimes.ml_program.examine import LARGEST_HALF, SMALLEST_NORMAL_HALF, first_departure, ranges
 from runtimes.ml_program.package import read_package
 from runtimes.ml_program.runtime import MilRuntime
 
@@ -79,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         other = Evaluator(read_package(args.against))
         problems.append(departure(other, runtime.evaluator, clips, args.tolerance, "against"))
     if args.ranges:
-        problems.append(print_ranges(runtime.evaluator, clips))
+        problems.append(print_ranges(args.package, clips))
     return EXIT_CHECK_FAILED if any(problems) else EXIT_DONE
 
 
@@ -118,17 +120,19 @@ def departure(
     return found is not None
 
 
-def print_ranges(evaluator: Evaluator, clips: np.ndarray) -> bool:
+def print_ranges(package: Path, clips: np.ndarray) -> bool:
     """Prints the tensors with the largest values and those with tiny ones; returns whether one overflows."""
-    rows = ranges(evaluator, clips)
-    overflowing = [row for row in rows if row.overflows]
-    largest = sorted(rows, key=lambda row: -max(-row.low, row.high))[:WIDEST]
-    for row in overflowing or largest:
-        mark = "OVERFLOWS " if row.overflows else "range     "
-        print(f"{mark} {row.low:.4g} to {row.high:.4g}  {row.operation.describe()}")
-    tiny = sum(row.tiny > 0.5 for row in rows)
+    graph = read_graph(package)
+    spans = activation_spans(package, graph, clips)
+    overflowing = [span for span in spans if span.overflows]
+    largest = sorted(spans, key=lambda span: -max(-span.low, span.high))[:WIDEST]
+    for span in overflowing or largest:
+        mark, value = "OVERFLOWS " if span.overflows else "range     ", graph.values[span.name]
+        what = f"{span.kind} {span.name!r}, {value.dtype}{list(value.shape or ())}"
+        print(f"{mark} {span.low:.4g} to {span.high:.4g}  {what}")
+    tiny = sum(span.tiny > 0.5 for span in spans)
     print(
-        f"half       {len(overflowing)} of {len(rows)} tensors go beyond {LARGEST_HALF:g}; "
+        f"half       {len(overflowing)} of {len(spans)} tensors go beyond {LARGEST_HALF:g}; "
         f"{tiny} are mostly below {SMALLEST_NORMAL_HALF:.1e}"
     )
     return bool(overflowing)

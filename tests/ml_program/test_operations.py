@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runtimes.activations import activation_spans
+from runtimes.graphs import read_graph
 from runtimes.ml_program.evaluator import Evaluator
 from runtimes.ml_program.kinds import KINDS
 from runtimes.ml_program.package import read_package
@@ -155,3 +157,14 @@ def test_half_precision_rounds_and_overflows_as_numpy_does(mb: Any, tmp_path: Pa
         np.testing.assert_array_equal(given["squared"], (half * half).astype(np.float32))
     np.testing.assert_array_equal(given["third"], (half / np.float16(3)).astype(np.float32))
     assert np.isinf(given["squared"]).sum() == 2
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_values_that_are_no_numbers_are_told_whichever_clip_has_them(
+    bad: int, mb: Any, tmp_path: Path
+) -> None:
+    path = save(mb, lambda x: mb.sqrt(x=x), [mb.TensorSpec((1, 4))], tmp_path / "root.mlpackage")
+    clips = np.ones((2, 4), np.float32)
+    clips[bad] = -1
+    (span,) = activation_spans(path, read_graph(path), clips)
+    assert (span.kind, span.overflows) == ("sqrt", True)

@@ -1,8 +1,4 @@
-"""Looks inside a program while it runs: how large its values grow, and where two programs part.
-
-Half precision ends at 65504, keeps all its digits down to 6.1e-5 and nothing below 6e-8. A model that
-is right in float32 and wrong on a phone mostly meets one of the three somewhere.
-"""
+"""Finds where two programs part: the first operation of one that gives something else than the other's."""
 
 from __future__ import annotations
 
@@ -17,31 +13,7 @@ from runtimes.ml_program.evaluator import Evaluator
 from runtimes.ml_program.kinds import Tensor
 from runtimes.ml_program.program import Operation, Program, Reference
 
-LARGEST_HALF = 65504.0
-SMALLEST_NORMAL_HALF = 2.0**-14  # 6.1e-5; below it digits are lost
 PRECISION_SUFFIX = re.compile(r"(_cast|_to)_fp(16|32)(_\d+)?$")  # what the converter adds to names
-
-
-@dataclass(frozen=True)
-class Range:
-    """What values a tensor took over all clips.
-
-    Attributes:
-        operation: What gives it.
-        low: Its smallest value.
-        high: Its largest.
-        tiny: Share of its values that are not 0 and below what half precision keeps all digits of.
-    """
-
-    operation: Operation
-    low: float
-    high: float
-    tiny: float
-
-    @property
-    def overflows(self) -> bool:
-        """Whether half precision cannot hold it (a NaN counts)."""
-        return not max(-self.low, self.high) <= LARGEST_HALF
 
 
 @dataclass(frozen=True)
@@ -69,28 +41,6 @@ class Departure:
         )
         changed = "".join(f"; its constant {name!r} differs by {by:.2g}" for name, by in self.constants)
         return f"{self.operation.describe()} differs {what} on clip {self.clip}{changed}"
-
-
-def ranges(evaluator: Evaluator, clips: np.ndarray) -> list[Range]:
-    """Returns the range of every floating-point tensor over ``clips (clips, samples)``, in order."""
-    found: dict[str, list[tuple[Operation, float, float, float]]] = {}
-    for inputs in _one_by_one(evaluator, clips):
-        for result in evaluator.trace(inputs):
-            for (name, _), value in zip(result.operation.outputs, result.values, strict=True):
-                if value.is_floating_point() and value.numel():
-                    found.setdefault(name, []).append((result.operation, *_range(value)))
-    return [
-        Range(
-            rows[0][0], min(row[1] for row in rows), max(row[2] for row in rows), max(row[3] for row in rows)
-        )
-        for rows in found.values()
-    ]
-
-
-def _range(value: Tensor) -> tuple[float, float, float]:
-    low, high = torch.aminmax(value)
-    tiny = ((value != 0) & (value.abs() < SMALLEST_NORMAL_HALF)).float().mean()
-    return float(low), float(high), float(tiny)
 
 
 def first_departure(
