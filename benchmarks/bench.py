@@ -23,9 +23,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from antispoof.data import BONAFIDE, FORMATS
+from antispoof.data import FORMATS
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, UserError, run
 from antispoof.formats import format_of
 from antispoof.manifest import describe_file
@@ -41,7 +42,6 @@ from benchmarks.bench_accuracy import (
     degraded,
     say,
     systems_of,
-    trials_of,
 )
 from benchmarks.bench_files import PRODUCTS, Origin, make_file, path_of
 from benchmarks.conditions import gather_conditions, load_average, write_results
@@ -152,10 +152,9 @@ def some_trials(args: argparse.Namespace) -> Clips | None:
     if args.protocol is None:
         return None
     clips = find_clips(args.protocol, args.audio, format=args.protocol_format, splits=args.split)
-    bonafide = [trial.label == BONAFIDE for trial in clips.trials]
     kept: list[int] = []
     for wanted in (True, False):
-        rows = [index for index, is_one in enumerate(bonafide) if is_one is wanted]
+        rows = np.flatnonzero(clips.is_bonafide == wanted)
         count = min(len(rows), args.trials // 2)
         kept += [rows[index * len(rows) // count] for index in range(count)]
     return Clips(tuple(clips.trials[i] for i in kept), tuple(clips.files[i] for i in kept))
@@ -203,7 +202,7 @@ def changes_of(
         new_scores, old_scores = found[label].scores, found[old.label].scores
         scores = None
         if clips is not None and new_scores is not None and old_scores is not None:
-            scores = Scores(new_scores, old_scores, trials_of(clips).is_bonafide)
+            scores = Scores(new_scores, old_scores, clips.is_bonafide)
         changes[label] = compare(one, old, scores)
     return changes
 

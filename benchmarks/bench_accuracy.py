@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from antispoof.data import BONAFIDE
 from antispoof.errors import UserError
 from antispoof.formats import format_of
 from antispoof.manifest import read_manifest
@@ -54,16 +52,16 @@ def score_all(artifacts: Sequence[Artifact], clips: Clips, folder: Path) -> dict
     return scores
 
 
-def on_trials(artifact: Artifact, scores: dict[str, np.ndarray], trials: gate.Trials) -> Accuracy:
+def on_trials(artifact: Artifact, scores: dict[str, np.ndarray], clips: Clips) -> Accuracy:
     """Returns whether a file may stand in for PyTorch, by the rule of parity.py."""
     mine = scores.get(artifact.label)
     if mine is None:
         return Accuracy(False, "it could not be scored")
-    genuine = trials.is_bonafide
     if artifact.label == REFERENCE:
+        genuine = clips.is_bonafide
         eer = equal_error_rate(mine[genuine], mine[~genuine]).value
         return Accuracy(True, f"EER {eer:.1%}", eer, mine)
-    verdict = gate.judge(scores[REFERENCE], mine, trials)
+    verdict = gate.judge(scores[REFERENCE], mine, clips.trials)
     close = verdict.agreement.max_difference
     tolerance = format_of(artifact.path).tolerance
     trusted = verdict.word == "PASS" or close <= tolerance
@@ -90,8 +88,7 @@ def accuracies(
         scores = score_all([reference, *artifacts], clips, folder)
         if REFERENCE not in scores:
             raise UserError("PyTorch itself could not score the trials")
-        trials = trials_of(clips)
-        return {one.label: on_trials(one, scores, trials) for one in (reference, *artifacts)}
+        return {one.label: on_trials(one, scores, clips) for one in (reference, *artifacts)}
     runtime = load(reference.path, model=reference.model)
     given = speech_like_batch(PARITY_CLIPS, runtime.input.samples)
     expected = runtime.score(given)
@@ -99,21 +96,11 @@ def accuracies(
     return {REFERENCE: Accuracy(True, "the reference"), **found}
 
 
-def trials_of(clips: Clips) -> gate.Trials:
-    """Returns what the gate needs to know of the trials."""
-    return gate.Trials(
-        tuple(trial.name for trial in clips.trials),
-        np.array([trial.label == BONAFIDE for trial in clips.trials]),
-        tuple(trial.attack for trial in clips.trials),
-    )
-
-
 def degraded(artifact: Artifact, clips: Clips, folder: Path) -> list[Row]:
     """Returns what a few channels do to a file."""
     known = {one.name for one in robustness.choose(None)}
     chosen = robustness.choose(",".join(name for name in DEGRADATIONS if name in known))
-    settings = argparse.Namespace(threads=1, bootstrap=500, seed=0, cache=folder / "scores")
-    return robustness.measure(artifact, clips, chosen, settings)
+    return robustness.measure(artifact, clips, chosen, folder / "scores", draws=500)
 
 
 def systems_of(found: dict[str, Accuracy], clips: Clips | None) -> list[System]:

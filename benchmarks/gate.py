@@ -14,6 +14,7 @@ trials can show (`antispoof.bootstrap.resolution`); a candidate that gives the v
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from antispoof.bootstrap import DRAWS, Interval, eer_difference, resolution
+from antispoof.data import BONAFIDE, Trial
 from antispoof.errors import UserError
 from antispoof.metrics import decision_threshold, equal_error_rate
 from antispoof.tdcf import AsvErrors, min_tdcf
@@ -97,15 +99,6 @@ class Verdict:
         return replace(self, word="FAIL", reasons=(*kept, reason))
 
 
-@dataclass(frozen=True)
-class Trials:
-    """The trials that both models scored: names, labels (``is_bonafide``) and attacks, ``(trials,)`` each."""
-
-    names: tuple[str, ...]
-    is_bonafide: NDArray[np.bool_]
-    attacks: tuple[str, ...]
-
-
 def agreement(reference: ArrayLike, candidate: ArrayLike) -> Agreement:
     """Returns how close two rows of scores ``(trials,)`` are; correlations of constant scores are 0."""
     a, b = np.asarray(reference, np.float64), np.asarray(candidate, np.float64)
@@ -132,14 +125,16 @@ def ranks(values: ArrayLike) -> Floats:
     return (np.cumsum(counts) - (counts + 1) / 2)[inverse]
 
 
-def flips(reference: Floats, candidate: Floats, trials: Trials, threshold: float) -> tuple[Flip, ...]:
+def flips(
+    reference: Floats, candidate: Floats, trials: Sequence[Trial], threshold: float
+) -> tuple[Flip, ...]:
     """Returns the trials on different sides of the threshold, the farthest moved first."""
     other = np.flatnonzero((reference >= threshold) != (candidate >= threshold))
     return tuple(
         Flip(
-            trials.names[i],
-            "bonafide" if trials.is_bonafide[i] else "spoof",
-            trials.attacks[i],
+            trials[i].name,
+            trials[i].label,
+            trials[i].attack,
             float(reference[i]),
             float(candidate[i]),
         )
@@ -150,7 +145,7 @@ def flips(reference: Floats, candidate: Floats, trials: Trials, threshold: float
 def judge(
     reference: ArrayLike,
     candidate: ArrayLike,
-    trials: Trials,
+    trials: Sequence[Trial],
     *,
     allowed: float = ALLOWED_EER_DIFFERENCE,
     least_correlation: float = LEAST_CORRELATION,
@@ -176,7 +171,7 @@ def judge(
     if not allowed > 0:
         raise UserError(f"the allowed EER difference must be above 0, not {allowed:g}")
     a, b = np.asarray(reference, np.float64), np.asarray(candidate, np.float64)
-    genuine = np.asarray(trials.is_bonafide, bool)
+    genuine = np.array([trial.label == BONAFIDE for trial in trials])
     of_reference = equal_error_rate(a[genuine], a[~genuine])
     threshold = decision_threshold(a[genuine], a[~genuine])
     of_candidate = equal_error_rate(b[genuine], b[~genuine], allow_inverted=True)

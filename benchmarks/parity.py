@@ -23,11 +23,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from antispoof.bootstrap import DRAWS
 from antispoof.checkpoint import weights_hash
-from antispoof.data import BONAFIDE, FORMATS
+from antispoof.data import FORMATS
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, UserError, run
 from antispoof.formats import format_of
 from antispoof.manifest import describe_file
@@ -35,12 +33,12 @@ from antispoof.models import model_names
 from antispoof.outputs import refuse_existing
 from antispoof.tdcf import asv_errors, read_asv_scores
 from benchmarks.conditions import gather_conditions, write_results
-from benchmarks.gate import ALLOWED_EER_DIFFERENCE, LEAST_CORRELATION, Trials, Verdict, judge
+from benchmarks.gate import ALLOWED_EER_DIFFERENCE, LEAST_CORRELATION, Verdict, judge
 from benchmarks.pooled_nodes import PooledNodes, compare_pooled_nodes
 from benchmarks.timing.harness import judged, measure
 from benchmarks.timing.ratios import SLOWER, ratio_interval, verdict
 from benchmarks.timing.worker_handle import Artifact
-from benchmarks.trial_scores import Clips, find_clips, score_clips
+from benchmarks.trial_scores import find_clips, score_clips
 from runtimes import Runtime, load
 from runtimes.eager import EagerRuntime
 
@@ -95,15 +93,6 @@ def weights_of(runtime: Runtime) -> str | None:
     if isinstance(runtime, EagerRuntime):
         return weights_hash(runtime.model)
     return None if runtime.manifest is None else runtime.manifest.weights_sha256
-
-
-def trials_of(clips: Clips) -> Trials:
-    """Returns what the gate needs to know of the trials."""
-    return Trials(
-        tuple(trial.name for trial in clips.trials),
-        np.array([trial.label == BONAFIDE for trial in clips.trials]),
-        tuple(trial.attack for trial in clips.trials),
-    )
 
 
 @dataclass(frozen=True)
@@ -217,7 +206,7 @@ def main(argv: list[str] | None = None) -> int:
         result = judge(
             trusted,
             score_clips(candidate, clips, memory),
-            trials_of(clips),
+            clips.trials,
             allowed=args.allowed_eer_difference / 100,
             least_correlation=args.least_correlation,
             asv=None if asv is None else asv_errors(asv["target"], asv["nontarget"], asv["spoof"]),

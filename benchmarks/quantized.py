@@ -30,7 +30,7 @@ from antispoof.manifest import check_file, describe_file, read_manifest
 from antispoof.outputs import make_folder, refuse_existing, write_whole
 from benchmarks.conditions import gather_conditions, load_average, surroundings, write_results
 from benchmarks.gate import agreement, judge
-from benchmarks.parity import CACHE, TIME_OUT, trials_of
+from benchmarks.parity import CACHE, TIME_OUT
 from benchmarks.pooled_nodes import NodeReader, Nodes, compare_nodes
 from benchmarks.timing.harness import measure
 from benchmarks.timing.latency_rows import comparison
@@ -133,7 +133,7 @@ def score_row(source: Outcome, path: Path, clips: Clips, memory: Path) -> Row:
         "pooled_nodes": asdict(compare_nodes(source.nodes, found.nodes)) if source.nodes[0] else None,
     }
     if not manifest.weights.startswith(RANDOM):
-        verdict = judge(source.scores, found.scores, trials_of(clips))
+        verdict = judge(source.scores, found.scores, clips.trials)
         row |= {
             "reference_eer": verdict.reference_eer,
             "eer_difference": asdict(verdict.difference),

@@ -27,7 +27,7 @@ import numpy as np
 
 from antispoof.bootstrap import DRAWS, LEVEL, eer_difference, eer_interval
 from antispoof.channel import codecs
-from antispoof.data import BONAFIDE, FORMATS
+from antispoof.data import FORMATS
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.manifest import describe_file
 from antispoof.metrics import decision_threshold, error_rates
@@ -137,20 +137,36 @@ def scores_in(runtime: Runtime, clips: Clips, one: Degradation, seed: int, cache
 
 
 def measure(
-    artifact: Artifact, clips: Clips, chosen: list[Degradation], args: argparse.Namespace
+    artifact: Artifact,
+    clips: Clips,
+    chosen: list[Degradation],
+    cache: Path,
+    *,
+    threads: int = 1,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> list[Row]:
-    """Returns one row for each condition of an artifact, the clean one first."""
-    runtime = load(artifact.path, threads=args.threads, model=artifact.model)
-    is_bonafide = np.array([trial.label == BONAFIDE for trial in clips.trials])
+    """Returns one row for each condition of an artifact, the clean one first.
+
+    Args:
+        artifact: The file.
+        clips: The trials.
+        chosen: The conditions, the clean one first.
+        cache: The folder of scores that were computed before.
+        threads: How many one run may use.
+        draws: Of the bootstrap.
+        seed: Of the channels and the bootstrap.
+    """
+    runtime = load(artifact.path, threads=threads, model=artifact.model)
     file = describe_file(artifact.path)
     rows: list[Row] = []
     clean = np.empty(0)
     for number, one in enumerate(chosen, start=1):
         print(f"{artifact.label}: {one.name} ({number} of {len(chosen)})", file=sys.stderr)
-        heard = scores_in(runtime, clips, one, args.seed, args.cache)
+        heard = scores_in(runtime, clips, one, seed, cache)
         if one.name == CLEAN:
             clean = heard
-        figures = compare(clean, heard, is_bonafide, draws=args.bootstrap, seed=args.seed)
+        figures = compare(clean, heard, clips.is_bonafide, draws=draws, seed=seed)
         names = {"label": artifact.label, "file": asdict(file), "condition": one.name, "about": one.about}
         rows.append({**names, **figures})
     return rows
@@ -207,7 +223,8 @@ def main(argv: list[str] | None = None) -> int:
     artifacts = parse_artifacts(args.artifacts, args.model)
     clips = find_clips(args.protocol, args.audio, format=args.protocol_format, splits=args.split)
     chosen = choose(args.conditions)
-    rows = [row for artifact in artifacts for row in measure(artifact, clips, chosen, args)]
+    settings = {"threads": args.threads, "draws": args.bootstrap, "seed": args.seed}
+    rows = [row for one in artifacts for row in measure(one, clips, chosen, args.cache, **settings)]
     if args.json:
         write_results(args.json, KIND, circumstances(args, clips), rows, args.force)
     print(table(rows))

@@ -29,7 +29,7 @@ from antispoof.manifest import describe_file, read_manifest
 from antispoof.outputs import refuse_existing
 from benchmarks.conditions import gather_conditions, load_average, write_results
 from benchmarks.gate import agreement, judge
-from benchmarks.parity import TIME_OUT, trials_of
+from benchmarks.parity import TIME_OUT
 from benchmarks.timing.harness import Measured, measure
 from benchmarks.timing.latency_rows import comparison
 from benchmarks.timing.worker_handle import Artifact, Following
@@ -81,7 +81,7 @@ def score_row(path: Path, whole: Path, clips: Clips, hop_seconds: float, *, exac
     """Returns everything about one way of the halves but its time."""
     files, cached = open_cached(path, nearest_hop(path, hop_seconds, exact=exact), exact=exact)
     found, expected = stream_scores(cached, load(whole), clips)
-    verdict = judge(expected, found, trials_of(clips))
+    verdict = judge(expected, found, clips.trials)
     halves = files.halves(exact=exact)
     return {
         "label": "exact" if exact else "fast",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from antispoof.audio import fit_length, load_head
-from antispoof.data import Trial, read_protocol, resolve_audio
+from antispoof.data import BONAFIDE, Trial, read_protocol, resolve_audio
 from antispoof.errors import UserError
 from antispoof.manifest import describe_file
 from benchmarks.score_memory import remembered_scores
@@ -22,6 +22,11 @@ class Clips:
 
     trials: tuple[Trial, ...]
     files: tuple[Path, ...]
+
+    @property
+    def is_bonafide(self) -> np.ndarray:
+        """Which trials are genuine, (trials,) booleans."""
+        return np.array([trial.label == BONAFIDE for trial in self.trials])
 
     def waveform(self, index: int, samples: int) -> np.ndarray:
         """Returns a clip as a batch of one, ``(1, samples)`` float32."""

@@ -250,11 +250,9 @@ def test_a_label_cannot_smuggle_markup_into_the_page() -> None:
 def test_flips_on_the_chart_are_those_of_the_gate(systems: list[System]) -> None:
     before, after = systems
     moved = movement_chart(before, after)
-    genuine = before.scored.is_bonafide
     second = after.scored.scores[::-1]  # the other file has the trials in another order
-    trials = gate.Trials(tuple(f"t{i}" for i in range(400)), genuine, ("",) * 400)
     threshold = decision_threshold(*before.classes)
-    flips = gate.flips(before.scored.scores, second, trials, threshold)
+    flips = gate.flips(before.scored.scores, second, before.scored.trials, threshold)
     assert moved.flipped == len(flips) > 0
     assert moved.svg.count("flipped") == len(flips)
     assert moved.drawn == moved.trials == 400
