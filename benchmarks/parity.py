@@ -201,7 +201,7 @@ def main(argv: list[str] | None = None) -> int:
     clips = find_clips(args.protocol, args.audio, format=args.protocol_format, splits=args.split)
     memory = None if args.no_cache else args.cache
     trusted = score_clips(reference, clips, memory)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for path, candidate in zip(args.candidates, candidates, strict=True):
         result = judge(
             trusted,

@@ -44,7 +44,16 @@ def turned_back(tflite: Path) -> Runtime:
     _add_biases_apart(model)
     given.write_bytes(packed(model))
     # A process of its own: TensorFlow brings its own threads, logs and versions of what we have loaded.
-    command = ["-m", "tf2onnx.convert", "--tflite", given, "--output", target, "--opset", str(OPSET)]
+    command = [
+        "-m",
+        "tf2onnx.convert",
+        "--tflite",
+        str(given),
+        "--output",
+        str(target),
+        "--opset",
+        str(OPSET),
+    ]
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
     if done.returncode or not target.exists():
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]

@@ -135,7 +135,7 @@ def observe(
     if observer == "percentile":
         below = np.cumsum(shares)
         low = values[np.searchsorted(below, 1 - PERCENTILE)]
-        high = values[min(np.searchsorted(below, PERCENTILE), values.size - 1)]
+        high = values[min(int(np.searchsorted(below, PERCENTILE)), values.size - 1)]
         return grid_of(float(low), float(high), bits, signed)
     cost = _divergence if observer == "entropy" else _squared_error
     target = through(values)

@@ -102,7 +102,7 @@ def add_offset(model: Any, offset: float) -> None:
     for node in graph.node:
         node.output[:] = [raw if name == score else name for name in node.output]
         node.input[:] = [raw if name == score else name for name in node.input]
-    graph.initializer.append(numpy_helper.from_array(np.float32(offset), "score.offset"))
+    graph.initializer.append(numpy_helper.from_array(np.array(offset, np.float32), "score.offset"))
     graph.node.append(helper.make_node("Add", [raw, "score.offset"], [score], name="score.correction"))
 
 

@@ -45,7 +45,7 @@ def load_listener(path: Path) -> Detector:
 
     That and kept memory (`antispoof.memory`) together make AASIST-L five times as fast.
     """
-    return load_model(path).eval().to(memory_format=torch.channels_last)
+    return load_model(path).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def degrade(clips: Sequence[np.ndarray], condition: str) -> list[list[np.ndarray]]:

@@ -48,7 +48,7 @@ def quick(model: Detector) -> Detector:
     """Returns the model in the form that is fastest where nothing is exported; it computes the same."""
     compute_by_library(model)
     # Twice as fast as the default order for these convolutions on a CPU.
-    return model.to(memory_format=torch.channels_last)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def whole_clip_model(recipe: ModelRecipe, weights: dict[str, torch.Tensor]) -> Detector:
