@@ -142,6 +142,17 @@ def manifest_path(path: str | os.PathLike[str]) -> Path:
     return path.with_name(path.name + SUFFIX)
 
 
+def put_in_place(path: Path, target: Path) -> None:
+    """Moves a file and its manifest, the manifest first, so that no file stands beside another's.
+
+    What lay at ``target`` is gone; a folder that lay there is moved to where the file comes from.
+    """
+    manifest_path(path).replace(manifest_path(target))
+    if target.is_dir():
+        target.rename(path.with_name("replaced"))  # a folder cannot be renamed onto another
+    path.replace(target)
+
+
 def describe_content(path: str | os.PathLike[str], content: bytes) -> File:
     """Returns the entry that binds a manifest to a file of this content."""
     return File(Path(path).name, len(content), hashlib.sha256(content).hexdigest())

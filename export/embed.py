@@ -23,8 +23,8 @@ from typing import Any
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.formats import format_of
 from antispoof.manifest import MAX_VERSION, check_file, manifest_path, read_manifest
+from antispoof.outputs import partial_folder
 from antispoof.signature import public_key_line
-from export.pipeline import partial_folder
 from export.signing import new_key, read_key, sign
 from runtimes import load
 from runtimes.detector_folder import KEY, LIST, Embedded, check_folder, check_name, list_text, read_list

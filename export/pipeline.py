@@ -13,11 +13,8 @@ import argparse
 import importlib.metadata
 import json
 import platform
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +24,10 @@ import numpy as np
 from antispoof.checkpoint import weights_hash
 from antispoof.errors import UserError
 from antispoof.formats import Format
-from antispoof.manifest import Input, Manifest, Output, Parity, describe_file, manifest_path
+from antispoof.manifest import Input, Manifest, Output, Parity, describe_file, manifest_path, put_in_place
 from antispoof.memory import keep_freed_memory
 from antispoof.models import model_names
+from antispoof.outputs import partial_folder
 from antispoof.pretrained import DEFAULT_MODEL, Weights, load_pretrained
 from antispoof.speechlike import speech_like_batch
 from export.bisection import ScoresDiffer, Trial, naming_culprit
@@ -171,11 +169,7 @@ def export(
         )
         manifest = replace(manifest, parity=parity)
         manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
-        # The manifest first: a file never stands beside the manifest of another for lack of its own.
-        manifest_path(path).replace(manifest_path(target))
-        if target.is_dir():
-            target.rename(folder / "replaced")  # a folder cannot be renamed onto another
-        path.replace(target)
+        put_in_place(path, target)
     return Exported(target, manifest, comparison, witnessed)
 
 
@@ -197,23 +191,6 @@ def _difference(target: Path, comparison: Comparison, clips_name: str, tolerance
         f"{comparison.candidate_score:.6f} instead of {comparison.reference_score:.6f} "
         f"(allowed: {tolerance:g}); nothing was written"
     )
-
-
-@contextmanager
-def partial_folder(out: Path) -> Iterator[Path]:
-    """Gives a folder inside ``out`` that is gone afterwards, as is an ``out`` that was made in vain."""
-    made = not out.exists()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=out))
-    except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror}") from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if made and not any(out.iterdir()):
-            out.rmdir()
 
 
 def describe(weights: Weights, row: Format, *, batch: int | None, precision: str, recipe: str) -> Manifest:

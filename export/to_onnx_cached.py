@@ -30,11 +30,12 @@ from antispoof.lowering import lowering
 from antispoof.manifest import File, describe_content
 from antispoof.models import Detector
 from antispoof.models.detector import Split
+from antispoof.outputs import partial_folder
 from antispoof.pretrained import Weights
 from antispoof.speechlike import speech_like
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
 from export.onnx_file import DEFAULT_OPSET, quiet_exporter, strip_export
-from export.pipeline import add_arguments, describe, partial_folder, stem_of, take_weights
+from export.pipeline import add_arguments, describe, stem_of, take_weights
 from runtimes.cached import (
     SUFFIX,
     USE_KEY,

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,8 +24,8 @@ import numpy as np
 from antispoof.channel.conditions import CLEAN, FITTED
 from antispoof.errors import EXIT_DONE, CheckFailed, UserError
 from antispoof.formats import Format, format_named, format_of
-from antispoof.manifest import Manifest, Parity, describe_file, manifest_path
-from antispoof.outputs import make_folder
+from antispoof.manifest import Manifest, Parity, describe_file, manifest_path, put_in_place
+from antispoof.outputs import partial_folder
 from quantize.calibration import CLIPS, OBSERVERS, calibration_clips
 from quantize.recipes import Recipe, parse_recipe
 from runtimes import Runtime, load
@@ -150,14 +149,12 @@ def quantize(
     source = load(args.path)
     if source.manifest is None or source.manifest.precision != "float32":
         raise UserError(f"{args.path}: only float32 files can be quantized; export the model")
-    make_folder(args.out)
     clips, clips_name = calibration_clips(args.calibration, args.audio, source.input.samples)
-    model = product.convert(args.path, recipe, clips, args)
     manifest = about(source.manifest, product, recipe)
     expected = source.score(clips).astype(np.float64)
-    folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=args.out))
-    try:
+    with partial_folder(args.out) as folder:  # before the conversion, which may take minutes
         path = folder / target.name
+        model = product.convert(args.path, recipe, clips, args)
         manifest = write(model, product, manifest, path)
         found = load(path).score(clips)
         if not recipe.float16:
@@ -177,9 +174,7 @@ def quantize(
         else:
             manifest = _with_decisions(load(path), manifest, args)
         manifest = write(model, product, manifest, path)
-        put(path, target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        put_in_place(path, target)
     return manifest, difference
 
 
@@ -196,14 +191,6 @@ def about(source: Manifest, product: Product, recipe: Recipe) -> Manifest:
         model_version=0,
         golden_sha256=None,
     )
-
-
-def put(path: Path, target: Path) -> None:
-    """Moves a file and its manifest into place, the manifest first, so that no file has another's."""
-    manifest_path(path).replace(manifest_path(target))
-    if target.is_dir():
-        target.rename(path.with_name("replaced"))  # a folder cannot be renamed onto another
-    path.replace(target)
 
 
 def _with_decisions(runtime: Runtime, manifest: Manifest, args: argparse.Namespace) -> Manifest:

@@ -15,10 +15,10 @@ import soundfile
 from onnx import helper, numpy_helper
 
 from antispoof.audio import load_audio
-from antispoof.errors import UserError
+from antispoof.errors import CheckFailed, UserError
 from antispoof.manifest import read_manifest
 from antispoof.speechlike import speech_like, speech_like_batch
-from quantize import calibration, onnx_int8
+from quantize import calibration, onnx_int8, pipeline
 from quantize.calibration import Histogram, observe
 from quantize.other_int import dynamic
 from quantize.pipeline import carry_over
@@ -156,6 +156,15 @@ def test_nothing_is_overwritten_unless_forced(one_second_model: Path, tmp_path: 
     assert target.read_text() == "mine"
 
 
+def test_a_copy_that_is_refused_leaves_nothing_behind(
+    one_second_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "tolerance_of", lambda *_: 0.0)
+    with pytest.raises(CheckFailed, match="w8 changes a score"):
+        onnx_int8.main([str(one_second_model), "--recipe", "w8", "--out", str(tmp_path / "new")])
+    assert not list(tmp_path.iterdir())
+
+
 def test_clips_of_a_folder_are_what_is_scored_there(tmp_path: Path) -> None:
     write_recordings(tmp_path, 3, 8_000)
     (tmp_path / "._0.wav").write_bytes(b"what another system keeps beside a file")
@@ -209,7 +218,7 @@ def test_dynamic_integers_are_for_large_projections(one_second_model: Path, tmp_
         (["--protocol-audio", "."], "--protocol-audio belongs to a protocol"),
         (["--updates", "50"], "w8 is none of them"),
         (["--recipe", "w8a8-learned", "--updates", "1"], "--updates takes at least"),
-        (["--out", "list.txt"], "cannot make the folder list.txt: File exists"),
+        (["--out", "list.txt"], "cannot write to list.txt: File exists"),
     ],
 )
 def test_flags_that_would_do_nothing_are_refused(
