@@ -36,7 +36,7 @@ the convolutions and projections, such as graph attention.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 from antispoof.errors import UserError
@@ -173,8 +173,3 @@ def _contradicts(recipe: Recipe) -> bool:
             recipe.float64 and not static,
         )
     )
-
-
-def options_of(recipe: Recipe) -> dict[str, object]:
-    """Returns the fields of a recipe, for a manifest or a table."""
-    return {field.name: getattr(recipe, field.name) for field in fields(recipe)}

@@ -79,11 +79,11 @@ def open_runtime(path: Path, *, threads: int, trusted_key: Path | None) -> Liter
         runtime = LitertRuntime(content, threads, path, manifest)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    _check_signature(runtime.own_interpreter(), manifest, path)
+    _check_ends(runtime.own_interpreter(), manifest, path)
     return runtime
 
 
-def _check_signature(interpreter: Any, manifest: Manifest, path: Path) -> None:
+def _check_ends(interpreter: Any, manifest: Manifest, path: Path) -> None:
     """Refuses a graph whose input or output is not what the manifest promises."""
     samples, batch = manifest.input.samples, manifest.input.batch
     wanted_input = (manifest.input.name, "float32", [batch, samples])

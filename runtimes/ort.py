@@ -78,11 +78,11 @@ def open_runtime(
         session = open_session(content, threads=threads, providers=providers)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    _check_signature(session, manifest, path)
+    _check_ends(session, manifest, path)
     return OrtRuntime(session, path, manifest)
 
 
-def _check_signature(session: Any, manifest: Manifest, path: Path) -> None:
+def _check_ends(session: Any, manifest: Manifest, path: Path) -> None:
     """Refuses a graph whose input or output is not what the manifest promises."""
     inputs = [
         (x.name, x.type, [d if isinstance(d, int) else None for d in x.shape]) for x in session.get_inputs()

@@ -37,9 +37,9 @@ class MilRuntime(Runtime):
             self.evaluator = Evaluator(program, precision)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
-        self._check_signature(manifest)
+        self._check_ends(manifest)
 
-    def _check_signature(self, manifest: Manifest) -> None:
+    def _check_ends(self, manifest: Manifest) -> None:
         batch = manifest.input.batch or 0
         promised = {
             "input": {manifest.input.name: Type("float32", (batch, manifest.input.samples))},
