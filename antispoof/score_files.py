@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from antispoof.data import BONAFIDE, LABELS, UNKNOWN, Trial, file_stem
 from antispoof.errors import UserError
+from antispoof.protocols import BONAFIDE, LABELS, UNKNOWN, Trial, file_stem
 from antispoof.text_tables import finite_number, header_columns, split_fields, text_lines
 
 Floats = NDArray[np.float64]

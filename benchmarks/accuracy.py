@@ -26,7 +26,6 @@ from tqdm import tqdm
 
 import antispoof
 from antispoof.bootstrap import DRAWS, eer_interval
-from antispoof.data import FORMATS, UNKNOWN, read_protocol
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.metrics import (
     ASVSPOOF5_COST,
@@ -41,9 +40,10 @@ from antispoof.metrics import (
     tied_share,
 )
 from antispoof.outputs import refuse_existing
+from antispoof.protocols import LAYOUTS, UNKNOWN, read_protocol
 from antispoof.score_files import ScoredTrials, few, match_scores, read_scores
 from antispoof.tdcf import ASVSPOOF2019_COST, asv_errors, min_tdcf, read_asv_scores
-from benchmarks.conditions import gather_conditions, write_results
+from benchmarks.results_file import gather_conditions, write_results
 
 MANY_TIES = 0.01  # share of trials; above it the EER is partly rounding
 DET_POINTS = 100
@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("scores", type=Path, metavar="SCORES", help="the score file")
     p.add_argument("--protocol", type=Path, help="the list of trials with their labels")
-    p.add_argument("--protocol-format", choices=FORMATS, help="default: recognised from its first line")
+    p.add_argument("--protocol-format", choices=LAYOUTS, help="default: recognised from its first line")
     p.add_argument("--split", help="measure only this split of the protocol")
     p.add_argument("--asv-scores", type=Path, help="speaker-verification scores, for the min t-DCF")
     p.add_argument("--scores-are-llr", action="store_true", help="the scores are log-likelihood ratios")

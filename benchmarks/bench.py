@@ -26,13 +26,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from antispoof.data import FORMATS
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, UserError, run
 from antispoof.formats import format_of
 from antispoof.manifest import describe_file
 from antispoof.models import model_names
 from antispoof.outputs import make_folder
 from antispoof.pretrained import DEFAULT_MODEL, load_pretrained
+from antispoof.protocols import LAYOUTS
 from benchmarks import robustness
 from benchmarks.bench_accuracy import (
     OLD,
@@ -44,11 +44,11 @@ from benchmarks.bench_accuracy import (
     systems_of,
 )
 from benchmarks.bench_files import PRODUCTS, Origin, make_file, path_of
-from benchmarks.conditions import gather_conditions, load_average, write_results
 from benchmarks.latency import HOP_SECONDS
 from benchmarks.pages.page import page, write_page
 from benchmarks.pages.result_tables import RENDERERS
 from benchmarks.pages.score_charts import System
+from benchmarks.results_file import gather_conditions, load_average, write_results
 from benchmarks.shipping import (
     UNTIMED,
     Candidate,
@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--checkpoint", metavar="FILE", help="weights for a name: a file, official, qat or random")
     p.add_argument("--audio", type=Path, metavar="DIR", help="folder of the trials' audio")
     p.add_argument("--protocol", type=Path, help="the list of trials with their labels")
-    p.add_argument("--protocol-format", choices=FORMATS, help="default: recognised from its first line")
+    p.add_argument("--protocol-format", choices=LAYOUTS, help="default: recognised from its first line")
     p.add_argument("--split", action="append", default=[], metavar="NAME", help="only this; may be repeated")
     p.add_argument("--trials", type=int, default=200, metavar="N", help="score at most so many (default 200)")
     p.add_argument("--calibration-audio", type=Path, metavar="DIR", help="recordings for INT8's ranges")

@@ -32,7 +32,7 @@ from antispoof.errors import CheckFailed, run
 from antispoof.models.layers.bimamba import BiMambaBlock
 from antispoof.outputs import refuse_existing
 from antispoof.scan import scan_form, selective_scan
-from benchmarks.conditions import gather_conditions, write_results
+from benchmarks.results_file import gather_conditions, write_results
 
 KIND = "bimamba-block"
 RESULTS = Path(__file__).parent / "results" / f"{KIND}.json"

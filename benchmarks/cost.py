@@ -31,8 +31,8 @@ from antispoof.memory import keep_freed_memory
 from antispoof.models import Detector, create_model, model_names
 from antispoof.outputs import refuse_existing
 from antispoof.speechlike import speech_like
-from benchmarks.conditions import gather_conditions, write_results
 from benchmarks.layer_costs import Layer, by_kind, graph_layers, merged, module_layers
+from benchmarks.results_file import gather_conditions, write_results
 from benchmarks.timing.machine_limit import Speed, time_against_limit
 from benchmarks.timing.subjects import open_subject
 from runtimes.graphs import read_graph

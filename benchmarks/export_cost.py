@@ -21,7 +21,7 @@ from typing import Any
 from antispoof.errors import CheckFailed, UserError, one_line, run
 from antispoof.manifest import SUFFIX
 from antispoof.outputs import refuse_existing
-from benchmarks.conditions import gather_conditions, write_results
+from benchmarks.results_file import gather_conditions, write_results
 
 KIND = "export-cost"
 EXPORTER = "export.to_onnx"

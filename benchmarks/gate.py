@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from antispoof.bootstrap import DRAWS, Interval, eer_difference, resolution
-from antispoof.data import BONAFIDE, Trial
 from antispoof.errors import UserError
 from antispoof.metrics import decision_threshold, equal_error_rate
+from antispoof.protocols import BONAFIDE, Trial
 from antispoof.tdcf import AsvErrors, min_tdcf
 
 Floats = NDArray[np.float64]

@@ -29,7 +29,7 @@ from antispoof.models import Detector, model_names
 from antispoof.outputs import refuse_existing
 from antispoof.pretrained import load_pretrained
 from antispoof.speechlike import speech_like_batch
-from benchmarks.conditions import gather_conditions, write_results
+from benchmarks.results_file import gather_conditions, write_results
 from benchmarks.timing.ratios import percentiles
 from export.graph import ScoreGraph
 from runtimes.ort import open_session

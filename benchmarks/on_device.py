@@ -32,11 +32,11 @@ import antispoof
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.formats import format_of
 from antispoof.outputs import refuse_existing
-from benchmarks.conditions import write_results
 from benchmarks.devices import android, android_app, ios
 from benchmarks.devices.adb import Device, find_device
 from benchmarks.devices.android_runner import runner_for
 from benchmarks.devices.runs import KIND
+from benchmarks.results_file import write_results
 
 FORMATS = {"android": ("onnx", "tflite"), "ios": ("onnx", "tflite", "coreml")}
 ANDROID_FOLDER = "/data/local/tmp"  # the one place where a shell may run programs

@@ -25,16 +25,16 @@ from typing import Any
 
 from antispoof.bootstrap import DRAWS
 from antispoof.checkpoint import weights_hash
-from antispoof.data import FORMATS
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, UserError, run
 from antispoof.formats import format_of
 from antispoof.manifest import describe_file
 from antispoof.models import model_names
 from antispoof.outputs import refuse_existing
+from antispoof.protocols import LAYOUTS
 from antispoof.tdcf import asv_errors, read_asv_scores
-from benchmarks.conditions import gather_conditions, write_results
 from benchmarks.gate import ALLOWED_EER_DIFFERENCE, LEAST_CORRELATION, Verdict, judge
 from benchmarks.pooled_nodes import PooledNodes, compare_pooled_nodes
+from benchmarks.results_file import gather_conditions, write_results
 from benchmarks.timing.harness import judged, measure
 from benchmarks.timing.ratios import SLOWER, ratio_interval, verdict
 from benchmarks.timing.worker_handle import Artifact
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("candidates", nargs="+", type=Path, metavar="CANDIDATE", help="one that would replace it")
     p.add_argument("--audio", type=Path, required=True, metavar="DIR", help="folder of the trials' audio")
     p.add_argument("--protocol", type=Path, required=True, help="the list of trials with their labels")
-    p.add_argument("--protocol-format", choices=FORMATS, help="default: recognised from its first line")
+    p.add_argument("--protocol-format", choices=LAYOUTS, help="default: recognised from its first line")
     p.add_argument("--split", action="append", default=[], metavar="NAME", help="only this; may be repeated")
     p.add_argument("--asv-scores", type=Path, help="speaker-verification scores, for the min t-DCF")
     p.add_argument(

@@ -30,10 +30,10 @@ from antispoof.audio import CLIP_SAMPLES
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, UserError, run
 from antispoof.outputs import refuse_existing
 from antispoof.speechlike import speech_like_batch
-from benchmarks.conditions import gather_conditions, load_average, write_results
 from benchmarks.latency import HOP_SECONDS, parse_artifacts
 from benchmarks.peer_builds import BUILDS, CALIBRATION, build
 from benchmarks.peer_networks import CONFIGURATIONS, save_network
+from benchmarks.results_file import gather_conditions, load_average, write_results
 from benchmarks.timing.harness import measure
 from benchmarks.timing.isolated import StepFailed, isolated
 from benchmarks.timing.latency_rows import rows_of, table

@@ -31,8 +31,8 @@ import numpy as np
 from antispoof.errors import EXIT_DONE, CheckFailed, UserError, one_line, run
 from antispoof.manifest import Manifest
 from antispoof.outputs import refuse_existing
-from benchmarks.conditions import gather_conditions, write_results
 from benchmarks.devices.emulator import PROCESSORS, Emulator, Processor, set_up
+from benchmarks.results_file import gather_conditions, write_results
 from runtimes import load
 from runtimes.golden import golden_clips, golden_tolerance
 

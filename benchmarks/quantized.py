@@ -28,10 +28,10 @@ from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.formats import format_of
 from antispoof.manifest import check_file, describe_file, read_manifest
 from antispoof.outputs import make_folder, refuse_existing, write_whole
-from benchmarks.conditions import gather_conditions, load_average, surroundings, write_results
 from benchmarks.gate import agreement, judge
 from benchmarks.parity import CACHE, TIME_OUT
 from benchmarks.pooled_nodes import NodeReader, Nodes, compare_nodes
+from benchmarks.results_file import gather_conditions, load_average, surroundings, write_results
 from benchmarks.timing.harness import measure
 from benchmarks.timing.latency_rows import comparison
 from benchmarks.timing.worker_handle import Artifact

@@ -18,15 +18,15 @@ import json
 import re
 from pathlib import Path
 
-from antispoof.data import FORMATS
 from antispoof.errors import EXIT_DONE, CheckFailed, UserError, run
 from antispoof.outputs import write_whole
+from antispoof.protocols import LAYOUTS
 from benchmarks import accuracy
-from benchmarks.conditions import reading
 from benchmarks.pages.page import page, read_documents, write_page
 from benchmarks.pages.result_tables import RENDERERS
 from benchmarks.pages.score_charts import System
 from benchmarks.pages.table_parts import Row
+from benchmarks.results_file import reading
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
         "--scores", action="append", default=[], metavar="[NAME=]FILE", help="score file; may be repeated"
     )
     p.add_argument("--protocol", type=Path, help="the list of trials with their labels")
-    p.add_argument("--protocol-format", choices=FORMATS, help="default: recognised from its first line")
+    p.add_argument("--protocol-format", choices=LAYOUTS, help="default: recognised from its first line")
     p.add_argument("--split", help="draw only this split of the protocol")
     p.add_argument("--force", action="store_true", help="overwrite the page")
     return p

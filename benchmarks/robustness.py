@@ -27,15 +27,15 @@ import numpy as np
 
 from antispoof.bootstrap import DRAWS, LEVEL, eer_difference, eer_interval
 from antispoof.channel import codecs
-from antispoof.data import FORMATS
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.manifest import describe_file
 from antispoof.metrics import decision_threshold, error_rates
 from antispoof.models import model_names
 from antispoof.outputs import refuse_existing
-from benchmarks.conditions import gather_conditions, write_results
+from antispoof.protocols import LAYOUTS
 from benchmarks.degradations import CLEAN, Degradation, DegradedClips, degradations
 from benchmarks.latency import parse_artifacts
+from benchmarks.results_file import gather_conditions, write_results
 from benchmarks.timing.worker_handle import Artifact
 from benchmarks.trial_scores import Clips, find_clips, score_clips
 from runtimes import Runtime, load
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("artifacts", nargs="*", metavar="ARTIFACT", help="a model file, or NAME=FILE")
     p.add_argument("--audio", type=Path, metavar="DIR", help="folder of the trials' audio")
     p.add_argument("--protocol", type=Path, help="the list of trials with their labels")
-    p.add_argument("--protocol-format", choices=FORMATS, help="default: recognised from its first line")
+    p.add_argument("--protocol-format", choices=LAYOUTS, help="default: recognised from its first line")
     p.add_argument("--split", action="append", default=[], metavar="NAME", help="only this; may be repeated")
     p.add_argument("--conditions", metavar="NAME[,NAME...]", help="default: all that this machine can make")
     p.add_argument("--list", action="store_true", help="print the conditions and stop")

@@ -32,7 +32,7 @@ from antispoof.errors import CheckFailed, UserError, run
 from antispoof.lowering import ScanForm
 from antispoof.outputs import refuse_existing
 from antispoof.scan import FORMS
-from benchmarks.conditions import gather_conditions, write_results
+from benchmarks.results_file import gather_conditions, write_results
 from benchmarks.scan_candidates import (
     BUILDS,
     COMPILE,

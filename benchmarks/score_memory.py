@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from antispoof.errors import UserError
-from benchmarks.conditions import surroundings
+from benchmarks.results_file import surroundings
 
 
 def remembered_scores(

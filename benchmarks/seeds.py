@@ -36,7 +36,7 @@ from antispoof.metrics import error_rates
 from antispoof.models import Detector
 from antispoof.outputs import refuse_existing
 from antispoof.pretrained import decisions_of
-from benchmarks.conditions import gather_conditions, write_results
+from benchmarks.results_file import gather_conditions, write_results
 from benchmarks.score_memory import remembered_scores
 from benchmarks.training import SPLITS, eers_of_seeds, labelled_trials
 from train.dataset import Row, check_split, fingerprint, read_rows

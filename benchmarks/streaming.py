@@ -27,9 +27,9 @@ from antispoof.audio import SAMPLE_RATE, fit_length, load_audio
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.manifest import describe_file, read_manifest
 from antispoof.outputs import refuse_existing
-from benchmarks.conditions import gather_conditions, load_average, write_results
 from benchmarks.gate import agreement, judge
 from benchmarks.parity import TIME_OUT
+from benchmarks.results_file import gather_conditions, load_average, write_results
 from benchmarks.timing.harness import Measured, measure
 from benchmarks.timing.latency_rows import comparison
 from benchmarks.timing.worker_handle import Artifact, Following

@@ -30,8 +30,8 @@ from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.manifest import describe_file
 from antispoof.outputs import refuse_existing
 from antispoof.speechlike import speech_like, speech_like_batch
-from benchmarks.conditions import gather_conditions, load_average, write_results
 from benchmarks.latency import parse_artifacts
+from benchmarks.results_file import gather_conditions, load_average, write_results
 from benchmarks.timing.ratios import ratio_interval
 from benchmarks.timing.worker_handle import Artifact, Times
 from runtimes import Runtime, load

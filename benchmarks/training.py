@@ -25,11 +25,11 @@ from tqdm import tqdm
 
 from antispoof.bootstrap import DRAWS, mean_eer
 from antispoof.checkpoint import load_model, weights_hash
-from antispoof.data import BONAFIDE
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.metrics import equal_error_rate
 from antispoof.outputs import refuse_existing
-from benchmarks.conditions import gather_conditions, write_results
+from antispoof.protocols import BONAFIDE
+from benchmarks.results_file import gather_conditions, write_results
 from train.dataset import CLASSES, UNLABELLED, Row, check_split, decode, read_rows
 from train.scoring import score_clips
 

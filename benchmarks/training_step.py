@@ -22,7 +22,7 @@ from antispoof.audio import SAMPLE_RATE
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.memory import keep_freed_memory
 from antispoof.outputs import refuse_existing
-from benchmarks.conditions import gather_conditions, load_average, write_results
+from benchmarks.results_file import gather_conditions, load_average, write_results
 from benchmarks.timing.ratios import ratio_interval
 from train.loop import PRECISIONS, Run
 from train.network import training_mode

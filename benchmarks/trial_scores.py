@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from antispoof.audio import fit_length, load_head
-from antispoof.data import BONAFIDE, Trial, read_protocol, resolve_audio
 from antispoof.errors import UserError
 from antispoof.manifest import describe_file
+from antispoof.protocols import BONAFIDE, Trial, read_protocol, resolve_audio
 from benchmarks.score_memory import remembered_scores
 from runtimes import Runtime
 

@@ -19,8 +19,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from antispoof.data import BONAFIDE, SPOOF
 from antispoof.errors import EXIT_DONE, UserError, run
+from antispoof.protocols import BONAFIDE, SPOOF
 from antispoof.speechlike import speech_like_batch
 from antispoof.text_tables import header_columns, split_fields, text_lines
 from runtimes.clips import find_clips, read_heads

@@ -65,9 +65,9 @@ def convert(model: Any, recipe: Recipe, clips: np.ndarray, args: argparse.Namesp
 
             quantized = to_float64(quantized)
         return quantized
-    from quantize import other_int
+    from quantize import uncalibrated_int
 
-    by_kind = {"float": other_int.weights_only, "dynamic": other_int.dynamic}
+    by_kind = {"float": uncalibrated_int.weights_only, "dynamic": uncalibrated_int.dynamic}
     return by_kind[recipe.activations](model, recipe)
 
 

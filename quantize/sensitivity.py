@@ -26,9 +26,9 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto
 
-from antispoof.data import BONAFIDE, read_protocol, resolve_audio
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.outputs import make_folder, write_whole
+from antispoof.protocols import BONAFIDE, read_protocol, resolve_audio
 from quantize.calibration import CLIPS, OBSERVERS, calibration_clips
 from quantize.layer_search import MOST_TIME, Found, Material, Point, State, gain, key_of, search
 from quantize.onnx_graph import OnnxGraph

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from antispoof.audio import fit_length, load_head
-from antispoof.data import Trial, read_protocol, resolve_audio
 from antispoof.errors import UserError
+from antispoof.protocols import Trial, read_protocol, resolve_audio
 
 # fmt: off
 ENDINGS = (

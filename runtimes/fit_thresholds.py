@@ -26,11 +26,11 @@ from tqdm import tqdm
 
 from antispoof.audio import fit_length, load_audio
 from antispoof.channel.conditions import CLEAN, FITTED, hear
-from antispoof.data import BONAFIDE, FORMATS, UNKNOWN, read_protocol, resolve_audio
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.manifest import manifest_path
 from antispoof.metrics import error_rates
 from antispoof.outputs import write_whole
+from antispoof.protocols import BONAFIDE, LAYOUTS, UNKNOWN, read_protocol, resolve_audio
 from antispoof.signature import signature_path
 from antispoof.thresholds import Decisions, fit_decisions
 from runtimes import Runtime, load
@@ -112,7 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     p.add_argument("model_file", type=Path, metavar="FILE", help="an exported file, its manifest beside it")
     p.add_argument("--protocol", type=Path, required=True, help="the list of trials with their labels")
-    p.add_argument("--protocol-format", choices=FORMATS, help="default: recognised from its first line")
+    p.add_argument("--protocol-format", choices=LAYOUTS, help="default: recognised from its first line")
     p.add_argument("--audio", type=Path, required=True, metavar="DIR", help="folder of the trials' audio")
     p.add_argument("--split", help=f"of the list (default: {SPLIT}, or all of a list that is not divided)")
     p.add_argument("--as-recorded", action="store_true", help="hear the trials as they are, in no mishap")

@@ -31,8 +31,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from antispoof.audio import fit_length, load_head
-from antispoof.data import BONAFIDE, FORMATS
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, CheckFailed, UserError, one_line, run
+from antispoof.protocols import BONAFIDE, LAYOUTS
 from runtimes import Runtime, load
 from runtimes.clips import Clip, find_clips, protocol_clips
 from runtimes.score_table import Partial, Row, Table, conditions_of, table_of
@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("model_file", type=Path, metavar="MODEL", help="an exported file, or a checkpoint")
     p.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="a recording, or a folder of them")
     p.add_argument("--protocol", type=Path, help="score the trials of this list; PATH is their folder")
-    p.add_argument("--protocol-format", choices=FORMATS, help="default: recognised from its first line")
+    p.add_argument("--protocol-format", choices=LAYOUTS, help="default: recognised from its first line")
     p.add_argument("--split", help="score only this split of the protocol")
     p.add_argument("--out", type=Path, default=Path("-"), metavar="FILE", help="default: standard output")
     p.add_argument("--threshold", metavar="NAME", help="operating point to decide at (default: the first)")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TextIO
 
-from antispoof.data import BONAFIDE, SPOOF
 from antispoof.errors import UserError
 from antispoof.manifest import Calibration, Manifest, Threshold, describe_file
+from antispoof.protocols import BONAFIDE, SPOOF
 from runtimes.clips import Clip
 
 MAX_HEADER_BYTES = 4096

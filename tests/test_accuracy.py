@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antispoof.data import Trial
 from antispoof.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
+from antispoof.protocols import Trial
 from antispoof.score_files import ScoreFile, match_scores, read_scores
 from benchmarks import accuracy, report
 from benchmarks.accuracy import main

@@ -22,8 +22,8 @@ import soxr
 from antispoof.audio import CLIP_SAMPLES, SAMPLE_RATE
 from antispoof.outputs import cache_folder
 from antispoof.speechlike import speech_like, speech_like_batch
-from benchmarks.conditions import read_results
 from benchmarks.devices.runs import check_scores, parse_answer
+from benchmarks.results_file import read_results
 from export import embed, sign, to_onnx
 from quantize import onnx_int8
 from runtimes import load

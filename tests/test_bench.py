@@ -13,7 +13,7 @@ import pytest
 
 from antispoof.errors import UserError
 from benchmarks import bench, gpu, throughput
-from benchmarks.conditions import read_results
+from benchmarks.results_file import read_results
 from benchmarks.shipping import Candidate, Scores, choose, compare, regression_lines, sentences
 from benchmarks.timing.isolated import StepFailed, isolated
 

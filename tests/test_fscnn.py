@@ -10,12 +10,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from antispoof.channel import band_limit
-from antispoof.data import BONAFIDE, NOISE
 from antispoof.metrics import equal_error_rate
 from antispoof.models import Detector
 from antispoof.models.layers.fine_spectrum import FineSpectrum
 from antispoof.models.layers.power_spectrum import FRAME, HOP, PowerSpectrum, compute_by_library
 from antispoof.pretrained import load_pretrained
+from antispoof.protocols import BONAFIDE, NOISE
 from antispoof.speechlike import speech_like_batch
 from train.dataset import decode, read_rows
 from train.scoring import score_clips

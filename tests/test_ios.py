@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.conditions import read_results
 from benchmarks.devices.runs import parse_answer
 from benchmarks.on_device import KIND
+from benchmarks.results_file import read_results
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEMO = REPOSITORY / "ios_demo"

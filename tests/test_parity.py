@@ -11,13 +11,13 @@ import soundfile
 from numpy.typing import NDArray
 
 from antispoof.audio import SAMPLE_RATE
-from antispoof.data import BONAFIDE, SPOOF, UNKNOWN, Trial
 from antispoof.errors import CheckFailed, UserError
+from antispoof.protocols import BONAFIDE, SPOOF, UNKNOWN, Trial
 from antispoof.speechlike import speech_like
 from benchmarks import parity
-from benchmarks.conditions import read_results
 from benchmarks.gate import judge
 from benchmarks.pages.result_tables import RENDERERS
+from benchmarks.results_file import read_results
 from export import to_onnx
 from tests.test_export import TUNED_FOR_INTEGERS
 

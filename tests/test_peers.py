@@ -16,10 +16,10 @@ from antispoof.audio import CLIP_SAMPLES
 from antispoof.errors import UserError
 from antispoof.speechlike import speech_like
 from benchmarks import peer_builds, peers
-from benchmarks.conditions import read_results
 from benchmarks.pages import result_tables
 from benchmarks.peer_networks import open_network, save_network
 from benchmarks.peer_runtimes import REPORTING, SHAPE, open_run
+from benchmarks.results_file import read_results
 from benchmarks.timing.subjects import import_library, open_subject
 
 CLOSE = 1e-5  # the same weights and operations in the same library, in another order at most

@@ -16,9 +16,9 @@ from antispoof.errors import CheckFailed
 from antispoof.formats import format_of
 from antispoof.manifest import Input, Manifest, describe_file, manifest_path, read_manifest
 from benchmarks import processors
-from benchmarks.conditions import read_results
 from benchmarks.devices.emulator import PROCESSORS, Emulator, NoEmulator, set_up
 from benchmarks.processors import Comparison, compare, scores, table
+from benchmarks.results_file import read_results
 from export import to_onnx, to_tflite
 from quantize import onnx_int8, tflite_int8
 from quantize.recipes import parse_recipe

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antispoof.data import FORMATS, Trial, iter_protocol, read_protocol, resolve_audio
 from antispoof.errors import UserError
+from antispoof.protocols import LAYOUTS, Trial, iter_protocol, read_protocol, resolve_audio
 
 Writer = Callable[[str | bytes], Path]
 
@@ -85,7 +85,7 @@ def protocol(tmp_path: Path) -> Writer:
 
 
 def test_every_format_has_real_lines_here() -> None:
-    assert set(REAL) == set(FORMATS)
+    assert set(REAL) == set(LAYOUTS)
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -98,7 +98,7 @@ def test_a_format_is_recognised_and_read(protocol: Writer, name: str) -> None:
 @pytest.mark.parametrize("name", REAL)
 def test_a_format_is_not_taken_for_another(protocol: Writer, name: str) -> None:
     path = protocol(REAL[name][0])
-    for other in set(FORMATS) - {name}:
+    for other in set(LAYOUTS) - {name}:
         with pytest.raises(UserError, match=f":1: this line is not of the format {other}"):
             read_protocol(path, other)
 

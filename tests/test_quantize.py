@@ -20,10 +20,10 @@ from antispoof.manifest import read_manifest
 from antispoof.speechlike import speech_like, speech_like_batch
 from quantize import calibration, onnx_int8, pipeline
 from quantize.calibration import Histogram, observe
-from quantize.other_int import dynamic
 from quantize.pipeline import carry_over
 from quantize.recipes import parse_recipe
 from quantize.static_int import calibrate
+from quantize.uncalibrated_int import dynamic
 from runtimes import load
 from runtimes.ort import open_session
 from tests.quantized_copies import write_recordings

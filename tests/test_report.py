@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antispoof.data import Trial
 from antispoof.errors import CheckFailed, UserError
 from antispoof.metrics import decision_threshold, equal_error_rate
+from antispoof.protocols import Trial
 from antispoof.score_files import ScoredTrials
 from benchmarks import gate, report
 from benchmarks.pages.charts import Plot, linear_axis, log_axis

@@ -18,7 +18,7 @@ from antispoof.lowering import ScanForm, current_lowering
 from antispoof.scan import scan_form, selective_scan, selective_scan_step
 from antispoof.scan.stable_softplus import exportable_softplus
 from benchmarks import scan_limit
-from benchmarks.conditions import read_results
+from benchmarks.results_file import read_results
 
 FLOAT32_TOLERANCE = 5e-6  # of the largest output: some 40 roundings of 1.2e-7
 FLOAT64_TOLERANCE = 1e-12  # the same sums in another order, at double precision

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from antispoof.audio import load_audio
-from antispoof.data import AUDIO_SUFFIXES, BONAFIDE, NOISE, SPOOF, UNKNOWN
 from antispoof.errors import UserError
+from antispoof.protocols import AUDIO_SUFFIXES, BONAFIDE, NOISE, SPOOF, UNKNOWN
 from antispoof.text_tables import header_columns, split_fields, text_lines
 from train.augment import Augmentation, crop_start, cut, random_crop
 from train.recipe import DataRecipe

@@ -12,9 +12,9 @@ import torch
 from antispoof.bootstrap import Interval, eer_interval
 from antispoof.channel.conditions import CONDITIONS, hear
 from antispoof.checkpoint import load_model
-from antispoof.data import BONAFIDE
 from antispoof.metrics import AttackEer, eer_by_attack
 from antispoof.models import Detector
+from antispoof.protocols import BONAFIDE
 from train.dataset import INT16_SCALE, Row
 from train.scoring import score_clips, split_by_class
 

@@ -32,10 +32,10 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from antispoof.audio import SAMPLE_RATE
-from antispoof.data import BONAFIDE
 from antispoof.errors import UserError, one_line, run
 from antispoof.memory import keep_freed_memory
 from antispoof.outputs import make_folder, write_whole
+from antispoof.protocols import BONAFIDE
 from train.dataset import INT16_SCALE, check_usable, decode, may_train, read_rows
 from train.recipe import read_recipe
 from train.resynthesis import Resynthesis, mel_filters

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from antispoof.audio import fit_length
-from antispoof.data import BONAFIDE
 from antispoof.metrics import equal_error_rate
 from antispoof.models import Detector
+from antispoof.protocols import BONAFIDE
 from train.dataset import INT16_SCALE, Row
 
 CLIPS_AT_ONCE = 4  # a clip takes about 130 MB inside AASIST-L

@@ -26,9 +26,9 @@ from tqdm import tqdm
 
 from antispoof.audio import load_audio
 from antispoof.channel import trim_silence
-from antispoof.data import SPOOF
 from antispoof.errors import UserError, run
 from antispoof.outputs import make_folder
+from antispoof.protocols import SPOOF
 from antispoof.text_tables import text_lines
 from train.made_clips import write_clip, write_list
 from train.program import output_of, write_by_program

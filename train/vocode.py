@@ -33,10 +33,10 @@ from tqdm import tqdm
 
 from antispoof.audio import SAMPLE_RATE, load_audio
 from antispoof.channel import codecs, transcode
-from antispoof.data import BONAFIDE, NOISE, SPOOF, UNKNOWN
 from antispoof.errors import UserError, run
 from antispoof.manifest import describe_file
 from antispoof.outputs import make_folder, write_whole
+from antispoof.protocols import BONAFIDE, NOISE, SPOOF, UNKNOWN
 from train.augment import BIT_RATES
 from train.dataset import Row, check_usable, may_train, read_rows
 from train.lyra import load_lyra

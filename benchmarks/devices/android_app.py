@@ -16,10 +16,10 @@ from typing import Any
 
 from antispoof.errors import CheckFailed, UserError, one_line
 from antispoof.manifest import describe_file
-from benchmarks.conditions import read_results
 from benchmarks.devices.adb import Device
 from benchmarks.devices.android import describe_device, state_of
 from benchmarks.devices.runs import KIND
+from benchmarks.results_file import read_results
 
 PACKAGE = "io.antispoof.demo"
 FOLDER = f"/sdcard/Android/data/{PACKAGE}/files"  # where the app may write and adb may read

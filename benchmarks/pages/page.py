@@ -14,7 +14,6 @@ from typing import Any
 
 from antispoof.errors import UserError
 from antispoof.outputs import write_whole
-from benchmarks.conditions import reading
 from benchmarks.pages.result_charts import (
     error_chart,
     heat_table,
@@ -30,6 +29,7 @@ from benchmarks.pages.result_charts import (
     undominated,
 )
 from benchmarks.pages.score_charts import System, det_chart, movement_chart
+from benchmarks.results_file import reading
 
 Row = dict[str, Any]
 Renderers = Mapping[str, Callable[[Row], str]]

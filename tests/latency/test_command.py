@@ -14,7 +14,7 @@ import pytest
 from antispoof.errors import UserError
 from antispoof.manifest import describe_file
 from benchmarks import latency
-from benchmarks.conditions import read_results
+from benchmarks.results_file import read_results
 from benchmarks.timing import latency_rows
 from benchmarks.timing.ratios import SAME, SLOWER
 from benchmarks.timing.worker_handle import Artifact

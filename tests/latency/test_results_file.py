@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from antispoof.errors import UserError
-from benchmarks.conditions import gather_conditions, read_results, write_results
+from benchmarks.results_file import gather_conditions, read_results, write_results
 
 
 def test_conditions_name_no_machine_and_no_folder() -> None:

@@ -12,10 +12,10 @@ import pytest
 from antispoof.errors import CheckFailed, UserError
 from antispoof.manifest import describe_file
 from benchmarks import on_device
-from benchmarks.conditions import read_results
 from benchmarks.devices import android_app
 from benchmarks.pages import result_tables
 from benchmarks.pages.page import page
+from benchmarks.results_file import read_results
 from tests.on_device.stand_ins import Phone
 
 # Starts a program by the app's name, as long as it is to live, and leaves the files that the app would.

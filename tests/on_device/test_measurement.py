@@ -15,7 +15,7 @@ import pytest
 from antispoof.errors import CheckFailed, UserError
 from antispoof.manifest import describe_file
 from benchmarks import on_device
-from benchmarks.conditions import read_results
+from benchmarks.results_file import read_results
 from tests.on_device.stand_ins import SERIAL, Phone, write_runner
 
 

@@ -18,8 +18,8 @@ from antispoof.errors import UserError
 from antispoof.manifest import describe_file
 from antispoof.outputs import cache_folder
 from benchmarks import on_device
-from benchmarks.conditions import read_results
 from benchmarks.devices import android_runner
+from benchmarks.results_file import read_results
 from tests.on_device.stand_ins import Phone, write_runner
 
 DEMO = Path(__file__).resolve().parents[2] / "android_demo"

@@ -14,9 +14,9 @@ import torch
 
 from antispoof.audio import fit_length, load_audio
 from antispoof.checkpoint import save_checkpoint
-from antispoof.data import read_protocol
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE
 from antispoof.pretrained import load_pretrained
+from antispoof.protocols import read_protocol
 from antispoof.score_files import read_scores
 from benchmarks import accuracy
 from export import to_onnx

@@ -84,7 +84,7 @@ _FIXED = {
     )
 }
 _HEADED = {"in-the-wild": (",", "file"), "tsv": ("\t", "path")}
-FORMATS = (*_FIXED, *_HEADED)
+LAYOUTS = (*_FIXED, *_HEADED)
 
 
 def _layout_of_header(line: str, format: str) -> Layout | None:
@@ -110,7 +110,7 @@ def _recognise(line: str, format: str | None) -> Layout:
     Raises:
         ValueError: it is none of the known ones, or not the wanted one.
     """
-    wanted = FORMATS if format is None else (format,)
+    wanted = LAYOUTS if format is None else (format,)
     found = [
         layout
         for name in wanted
@@ -174,8 +174,8 @@ def iter_protocol(path: Path | str, format: str | None = None) -> Iterator[Trial
         UserError: as ``read_protocol``.
     """
     path = Path(path)
-    if format is not None and format not in FORMATS:
-        raise UserError(f"no protocol format {format!r}; there are {', '.join(FORMATS)}")
+    if format is not None and format not in LAYOUTS:
+        raise UserError(f"no protocol format {format!r}; there are {', '.join(LAYOUTS)}")
     layout = None
     seen: set[str] = set()
     for number, line in text_lines(path):
@@ -202,7 +202,7 @@ def read_protocol(path: Path | str, format: str | None = None, split: str | None
 
     Args:
         path: the protocol.
-        format: one of ``FORMATS``; None recognises it from the first line.
+        format: one of ``LAYOUTS``; None recognises it from the first line.
         split: keeps only the trials of this part of the list.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Says under which conditions a measurement was taken, and writes its results file.
+"""Writes and reads results files, with the conditions under which their figures were measured.
 
 Nothing that names the machine, its user or its folders is recorded: results files are published.
 """
