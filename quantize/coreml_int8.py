@@ -38,7 +38,7 @@ from antispoof.manifest import Manifest
 from quantize.calibration import Histogram, Observer, observe
 from quantize.coreml_scope import activations_in_scope, front_end
 from quantize.palette import palette_of
-from quantize.pipeline import Product, add_arguments, run_command
+from quantize.pipeline import Options, Product, add_arguments, run_command
 from quantize.recipes import Recipe
 from runtimes.ml_program.evaluator import Evaluator
 from runtimes.ml_program.package import read_package
@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def convert(path: Path, recipe: Recipe, clips: np.ndarray, args: argparse.Namespace) -> Held:
+def convert(path: Path, recipe: Recipe, clips: np.ndarray, options: Options) -> Held:
     """Returns the program of a package as the recipe wants it.
 
     Raises:
@@ -96,7 +96,7 @@ def convert(path: Path, recipe: Recipe, clips: np.ndarray, args: argparse.Namesp
         )
     ranges = {}
     if recipe.activations == "static":
-        ranges = find_ranges(program, activations_in_scope(program), clips, args.observer)
+        ranges = find_ranges(program, activations_in_scope(program), clips, options.observer)
     coremltools = import_coremltools()
     with quiet():
         model = coremltools.models.MLModel(str(path), skip_model_load=True)

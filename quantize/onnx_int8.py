@@ -32,10 +32,9 @@ import numpy as np
 
 from antispoof.errors import UserError, run
 from antispoof.manifest import FACTS_KEY, Manifest
-from quantize.pipeline import Product, add_arguments, run_command
+from quantize.pipeline import Options, Product, add_arguments, run_command
 from quantize.recipes import Recipe, parse_recipe
 from quantize.static_int import Calibrated, calibrate
-from runtimes.fit_thresholds import fitting_split
 
 DEFAULT = "w8a8-rr"  # with all 8 bits they saturate on x86 without VNNI: fscnn's score is off by 0.7 there
 LEAST_UPDATES = 20
@@ -52,14 +51,14 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def convert(model: Any, recipe: Recipe, clips: np.ndarray, args: argparse.Namespace) -> Any:
+def convert(model: Any, recipe: Recipe, clips: np.ndarray, options: Options) -> Any:
     """Returns the model as the recipe wants it."""
     if recipe.float16:
         from quantize.half_precision import to_float16
 
         return to_float16(model, recipe)
     if recipe.activations == "static":
-        quantized = static(model, recipe, clips, args).quantize()
+        quantized = static(model, recipe, clips, options).quantize()
         if recipe.float64:
             from quantize.float64 import to_float64
 
@@ -71,22 +70,18 @@ def convert(model: Any, recipe: Recipe, clips: np.ndarray, args: argparse.Namesp
     return by_kind[recipe.activations](model, recipe)
 
 
-def static(model: Any, recipe: Recipe, clips: np.ndarray, args: argparse.Namespace) -> Calibrated:
+def static(model: Any, recipe: Recipe, clips: np.ndarray, options: Options) -> Calibrated:
     """Returns the model with its ranges, learned and searched as far as the recipe wants it."""
-    calibrated = calibrate(model, recipe, clips, args.observer)
+    calibrated = calibrate(model, recipe, clips, options.observer)
     if recipe.learned:
         from quantize.learned import Schedule, learn
 
-        calibrated = learn(calibrated, clips, Schedule(updates=args.updates or UPDATES))
+        calibrated = learn(calibrated, clips, Schedule(updates=options.updates or UPDATES))
     if recipe.searched:
         from quantize.sensitivity import find, names_of, table
 
-        trials = None
-        if args.protocol is not None:
-            split = args.split or fitting_split(args.protocol)
-            trials = (args.protocol, args.protocol_audio or args.audio, split)
         found = find(
-            calibrated, model, clips, recipe, args.out / args.path.stem, trials=trials, force=args.force
+            calibrated, model, clips, recipe, options.stem, trials=options.trials, force=options.force
         )
         print(table(found, names_of(model)), file=sys.stderr)
         calibrated = replace(calibrated, small=frozenset(found.chosen.layers))
@@ -125,11 +120,11 @@ def takes(recipe: Recipe) -> bool:
     return recipe.activations == "static" or not recipe.mixed
 
 
-def convert_file(path: Path, recipe: Recipe, clips: np.ndarray, args: argparse.Namespace) -> Any:
+def convert_file(path: Path, recipe: Recipe, clips: np.ndarray, options: Options) -> Any:
     """Returns the model in a file as the recipe wants it."""
     import onnx
 
-    return convert(onnx.load(path), recipe, clips, args)
+    return convert(onnx.load(path), recipe, clips, options)
 
 
 def write_file(model: Any, manifest: Manifest, path: Path) -> None:

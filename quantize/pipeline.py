@@ -26,16 +26,35 @@ from antispoof.errors import EXIT_DONE, CheckFailed, UserError
 from antispoof.formats import Format, format_named, format_of
 from antispoof.manifest import Manifest, Parity, describe_file, manifest_path, put_in_place
 from antispoof.outputs import partial_folder
-from quantize.calibration import CLIPS, OBSERVERS, calibration_clips
+from quantize.calibration import CLIPS, OBSERVERS, Observer, calibration_clips
 from quantize.recipes import Recipe, parse_recipe
-from runtimes import Runtime, load
-from runtimes.fit_thresholds import SPLIT, fit
+from runtimes import load
+from runtimes.fit_thresholds import SPLIT, fit, fitting_split
 
 EXPORTS = Path("out")  # where the exporters write by default
 FLOAT16_TOLERANCE = 0.015  # in score: an eighth of the smallest change that 8 bits make
 # Thresholds are carried over where 95 % of the scores moved by less than this share of their standard
 # deviation: so far, one decision in fifty was another at most (benchmarks/results/quantized-*.json).
 CARRIED_WITHIN = 0.1
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a conversion is asked for beside its recipe.
+
+    Attributes:
+        observer: How ranges are chosen.
+        updates: Of what is learned; the usual number if None.
+        trials: What a search measures the EER on, if anything: a list, the folder of its audio, which split.
+        stem: What the names of a search's measurements begin with.
+        force: Whether a search forgets what was measured before.
+    """
+
+    observer: Observer = "mse"
+    updates: int | None = None
+    trials: tuple[Path, Path, str | None] | None = None
+    stem: Path = EXPORTS / "search"
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,8 +65,7 @@ class Product:
         format: Its name in `antispoof.formats`.
         takes: Whether a recipe can be had in this format.
         recipes: Those that can, in words.
-        convert: Returns a model, given the float file, the recipe, clips ``(clips, samples)`` and the
-            command's arguments.
+        convert: Returns a model, given the float file, the recipe, clips ``(clips, samples)`` and options.
         write: Writes a model with a manifest's facts inside to a path.
         add_offset: Makes a model add a constant to its score.
         describe: The manifest's word for the recipe's numbers.
@@ -56,7 +74,7 @@ class Product:
     format: str
     takes: Callable[[Recipe], bool]
     recipes: str
-    convert: Callable[[Path, Recipe, np.ndarray, argparse.Namespace], Any]
+    convert: Callable[[Path, Recipe, np.ndarray, Options], Any]
     write: Callable[[Any, Manifest, Path], None]
     add_offset: Callable[[Any, float], None]
     describe: Callable[[Recipe], str] = lambda recipe: recipe.precision
@@ -150,11 +168,12 @@ def quantize(
     if source.manifest is None or source.manifest.precision != "float32":
         raise UserError(f"{args.path}: only float32 files can be quantized; export the model")
     clips, clips_name = calibration_clips(args.calibration, args.audio, source.input.samples)
+    options = options_of(args)
     manifest = about(source.manifest, product, recipe)
     expected = source.score(clips).astype(np.float64)
     with partial_folder(args.out) as folder:  # before the conversion, which may take minutes
         path = folder / target.name
-        model = product.convert(args.path, recipe, clips, args)
+        model = product.convert(args.path, recipe, clips, options)
         manifest = write(model, product, manifest, path)
         found = load(path).score(clips)
         if not recipe.float16:
@@ -169,10 +188,13 @@ def quantize(
                 "nothing was written"
             )
         manifest = replace(manifest, parity=Parity(args.path.name, len(clips), clips_name, most, allowed))
-        if args.protocol is None:
+        if options.trials is None:
             manifest = carry_over(manifest, source.manifest, expected, found, clips_name)
         else:
-            manifest = _with_decisions(load(path), manifest, args)
+            protocol, audio, split = options.trials
+            conditions = (CLEAN,) if args.as_recorded else FITTED
+            own = fit(load(path), protocol, audio, split=split, conditions=conditions).decisions
+            manifest = replace(manifest, calibration=own.calibration, thresholds=own.thresholds)
         manifest = write(model, product, manifest, path)
         put_in_place(path, target)
     return manifest, difference
@@ -193,12 +215,18 @@ def about(source: Manifest, product: Product, recipe: Recipe) -> Manifest:
     )
 
 
-def _with_decisions(runtime: Runtime, manifest: Manifest, args: argparse.Namespace) -> Manifest:
-    """Returns the manifest with thresholds and calibration fitted to the file's own scores."""
-    conditions = (CLEAN,) if args.as_recorded else FITTED
-    audio = args.protocol_audio or args.audio
-    decisions = fit(runtime, args.protocol, audio, split=args.split, conditions=conditions).decisions
-    return replace(manifest, calibration=decisions.calibration, thresholds=decisions.thresholds)
+def options_of(args: argparse.Namespace) -> Options:
+    """Returns what the flags ask of a conversion; those of a single command may be missing.
+
+    Raises:
+        UserError: The protocol cannot be read.
+    """
+    trials = None
+    if args.protocol is not None:
+        split = args.split or fitting_split(args.protocol)
+        trials = (args.protocol, args.protocol_audio or args.audio, split)
+    updates = getattr(args, "updates", None)
+    return Options(args.observer, updates, trials, args.out / args.path.stem, args.force)
 
 
 def run_command(product: Product, args: argparse.Namespace) -> int:

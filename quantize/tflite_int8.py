@@ -41,7 +41,7 @@ from antispoof.errors import UserError, run
 from antispoof.manifest import Manifest
 from antispoof.native_log import silent_stderr
 from quantize.calibration import Histogram, Observer, observe
-from quantize.pipeline import Product, add_arguments, run_command
+from quantize.pipeline import Options, Product, add_arguments, run_command
 from quantize.recipes import Recipe
 from quantize.tflite_graph import TfliteGraph, add_offset
 from runtimes.tflite_bytes import embedded, unpacked
@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def convert(path: Path, recipe: Recipe, clips: np.ndarray, args: argparse.Namespace) -> Any:
+def convert(path: Path, recipe: Recipe, clips: np.ndarray, options: Options) -> Any:
     """Returns the model in a file as the recipe wants it, a ``ModelT``.
 
     Raises:
@@ -69,7 +69,7 @@ def convert(path: Path, recipe: Recipe, clips: np.ndarray, args: argparse.Namesp
     ranges = None
     if recipe.activations == "static":
         seen = graph.histograms(layers, clips)
-        ranges = {name: _range(histogram, args.observer, recipe) for name, histogram in seen.items()}
+        ranges = {name: _range(histogram, options.observer, recipe) for name, histogram in seen.items()}
     # One of the quantizer's bars has no switch; it goes to sys.stderr, which need not be the process's.
     with silent_stderr(), contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the quantizer's own, about its interpreter

@@ -169,7 +169,6 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write_copies(folder: Path) -> None:
     """Writes what the commands themselves refuse to write."""
-    from argparse import Namespace
     from dataclasses import replace
 
     import onnx
@@ -184,7 +183,7 @@ def write_copies(folder: Path) -> None:
     source = onnx.load(folder / "one.onnx")
     recipe = parse_recipe("w8a8-all")
     clips = speech_like_batch(8, 16_000, seed=100)
-    eight_bits = onnx_int8.convert(source, recipe, clips, Namespace(observer="minmax"))
+    eight_bits = onnx_int8.convert(source, recipe, clips, pipeline.Options("minmax"))
     eight_bits_manifest = replace(manifest, recipe=recipe.name)
     pipeline.write(eight_bits, onnx_int8.PRODUCT, eight_bits_manifest, folder / "eight-bits.onnx")
     for node in source.graph.node:
@@ -268,7 +267,6 @@ def write_eight_bit_waveform(folder: Path, audio: Path) -> None:
 
 def write_everything_in_eight_bits(folder: Path, audio: Path) -> None:
     """Writes what the project's own recipe for it gives, which its command refuses to write."""
-    from argparse import Namespace
     from dataclasses import replace
 
     import onnx
@@ -280,8 +278,7 @@ def write_everything_in_eight_bits(folder: Path, audio: Path) -> None:
 
     recipe = parse_recipe("w8a8-all")
     clips, _ = calibration_clips(str(CLIPS), audio, 64_600)
-    flags = Namespace(observer="mse")
-    model = onnx_int8.convert(onnx.load(folder / "one.onnx"), recipe, clips[::2], flags)
+    model = onnx_int8.convert(onnx.load(folder / "one.onnx"), recipe, clips[::2], pipeline.Options())
     manifest = replace(read_manifest(folder / "one.onnx"), recipe=recipe.name)
     pipeline.write(model, onnx_int8.PRODUCT, manifest, folder / "w8a8-all.onnx")
 

@@ -165,6 +165,16 @@ def test_a_copy_that_is_refused_leaves_nothing_behind(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_protocol_that_cannot_be_read_is_refused_before_the_conversion(
+    one_second_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_int8, "PRODUCT", replace(onnx_int8.PRODUCT, convert=lambda *_: 1 / 0))
+    write_recordings(tmp_path, 4, 16_000)
+    flags = ["--calibration", "all", "--audio", str(tmp_path), "--protocol", str(tmp_path / "none.tsv")]
+    with pytest.raises(UserError, match=r"cannot read .*none.tsv"):
+        onnx_int8.main([str(one_second_model), "--recipe", "w8", "--out", str(tmp_path), *flags])
+
+
 def test_clips_of_a_folder_are_what_is_scored_there(tmp_path: Path) -> None:
     write_recordings(tmp_path, 3, 8_000)
     (tmp_path / "._0.wav").write_bytes(b"what another system keeps beside a file")
