@@ -27,7 +27,7 @@ from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, CheckFailed, UserErro
 from antispoof.formats import format_named
 from antispoof.manifest import read_manifest
 from antispoof.models import model_names
-from antispoof.outputs import write_whole
+from antispoof.outputs import refuse_existing, write_whole
 from antispoof.pretrained import DEFAULT_MODEL
 from export import to_coreml, to_onnx, to_tflite
 from export.lint import lint
@@ -110,8 +110,8 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError("--name is for one model")
     if args.json and not args.json.parent.is_dir():
         raise UserError(f"{args.json}: there is no folder {args.json.parent}")
-    if args.json and args.json.exists() and not args.force:
-        raise UserError(f"{args.json} exists; --force replaces it")
+    if args.json:
+        refuse_existing(args.json, args.force)
     names = [_checked(args, model) for model in models]
     rows = [
         _export(args, model, name, format)

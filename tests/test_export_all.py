@@ -83,6 +83,7 @@ def test_a_format_that_scores_otherwise_is_a_row_and_leaves_nothing(
         (["--checkpoint", "no.pth"], "no such checkpoint"),
         (["--model", "aasist", "aasist-l", "--name", "one"], "--name is for one model"),
         (["--json", "mine.json"], "--force replaces it"),
+        (["--json", "taken", "--force"], "is a folder"),
         (["--out", "taken"], rf"{DEFAULT_MODEL}\.tflite exists; --force replaces it"),
         (["--out", "mine.onnx"], "mine.onnx: --out takes the folder, not the file"),
         (["--set", "clip_samples=long"], "clip_samples"),

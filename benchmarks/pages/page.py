@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from antispoof.errors import UserError
-from antispoof.outputs import write_whole
+from antispoof.outputs import refuse_existing, write_whole
 from benchmarks.pages.result_charts import (
     error_chart,
     heat_table,
@@ -118,8 +118,7 @@ def write_page(path: Path, content: str, force: bool) -> None:
     Raises:
         UserError: It exists and ``force`` is false, or it cannot be written.
     """
-    if path.exists() and not force:
-        raise UserError(f"{path} exists; --force replaces it")
+    refuse_existing(path, force)
     write_whole(path, content)
 
 
