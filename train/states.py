@@ -23,11 +23,25 @@ def saved_states(folder: Path) -> list[Path]:
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
-    """Writes a state under the number of its step, whole or not at all, and drops the oldest ones."""
+    """Writes a state under the number of its step, whole or not at all, and drops the oldest ones.
+
+    Raises:
+        UserError: It cannot be written.
+    """
     path = folder / f"state-{state['step']:08d}.pt"
     partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:  # of a path, torch does not say what went wrong
+            torch.save(state, file)
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        # torch's own complaint about a file hides the system's.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise UserError(f"cannot write {path}: {cause.strerror or cause}") from error
+    finally:
+        partial.unlink(missing_ok=True)
     for old in saved_states(folder)[:-STATES_KEPT]:
         old.unlink()
 

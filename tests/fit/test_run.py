@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from train import card, fit, session
 from train.losses import cross_entropy
 from train.optimiser import learning_rate
 from train.recipe import LossRecipe, OptimiserRecipe
-from train.states import saved_states
+from train.states import save_state, saved_states
 
 pytestmark = pytest.mark.usefixtures("threads_as_before")
 
@@ -133,6 +133,14 @@ def test_a_damaged_state_is_passed_over(
         path.write_bytes(b"")
     with pytest.raises(UserError, match="no state to resume from that can be read"):
         fit.main(arguments(config, corpus, out, "--resume"))
+
+
+def test_a_state_that_finds_no_room_is_told_of(tmp_path: Path, largest_file: Callable[[int], None]) -> None:
+    save_state(tmp_path, {"step": 1})
+    largest_file(100_000)
+    with pytest.raises(UserError, match=r"cannot write .*state-00000002\.pt: File too large"):
+        save_state(tmp_path, {"step": 2, "weights": torch.zeros(100_000)})
+    assert [path.name for path in tmp_path.iterdir()] == ["state-00000001.pt"]
 
 
 def test_a_run_that_saved_no_state_yet_begins_again(
