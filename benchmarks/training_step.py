@@ -28,7 +28,7 @@ from train.loop import PRECISIONS, Run
 from train.network import training_mode
 from train.ranks import Ranks
 from train.recipe import read_recipe, replace_schedule
-from train.session import gather, store_of
+from train.session import gather
 
 KIND = "training-step"
 WARM_UP = 2  # steps: the first ones allocate what later ones use again
@@ -77,7 +77,6 @@ def measure(path: Path, args: argparse.Namespace, folder: Path) -> Row:
         batches.append(made - began)
         steps.append(time.process_time() - made)
     del batches[:WARM_UP], steps[:WARM_UP]
-    store_of(folder, Ranks()).unlink()
     return {
         "recipe": path.stem,
         "model": recipe.model.name,

@@ -7,6 +7,7 @@ dev, ...); dataset, attack, licence and source (what a copy was made of) where t
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -202,25 +203,33 @@ def unlabelled_rows(folder: Path) -> list[Row]:
 
 
 def decode(
-    rows: Sequence[Row], watch: Callable[[Sequence[Row]], Iterable[Row]], store: Path | None = None
+    rows: Sequence[Row], watch: Callable[[Sequence[Row]], Iterable[Row]], folder: Path | None = None
 ) -> list[np.ndarray]:
     """Returns every recording as (samples,) int16, which takes half the memory of float32.
 
     Args:
         rows: What to read.
         watch: Wraps the rows to show the progress, as ``tqdm`` does.
-        store: A file to be made anew, from which the recordings are then mapped into memory, so that a
-            corpus may be larger than it. The system gives their memory away where it is short of it.
+        folder: Where the recordings are kept and mapped into memory from, so that a corpus may be larger than
+            it. The system gives their memory away where it is short of it, and the disk's when the process
+            ends, whatever ends it: the file has no name.
+
+    Raises:
+        UserError: A recording cannot be read, or the folder has no room for them.
     """
-    if store is None:
+    if folder is None:
         return [_samples(row) for row in watch(rows)]
     sizes = []
-    with store.open("wb") as file:
-        for row in watch(rows):
-            clip = _samples(row)
-            file.write(clip.tobytes())
-            sizes.append(len(clip))
-    everything = np.memmap(store, np.int16, "r") if sum(sizes) else np.empty(0, np.int16)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            for row in watch(rows):
+                clip = _samples(row)
+                file.write(clip.tobytes())
+                sizes.append(len(clip))
+            file.flush()
+            everything = np.memmap(file, np.int16, "r") if sum(sizes) else np.empty(0, np.int16)
+    except OSError as error:
+        raise UserError(f"{folder} cannot keep the decoded recordings: {error.strerror or error}") from error
     return np.split(everything, np.cumsum(sizes)[:-1])
 
 

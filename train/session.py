@@ -134,10 +134,7 @@ def ranks_of(args: argparse.Namespace) -> Iterator[Ranks]:
         if ranks.first:
             _check_folder(args.out, args.resume, args.force)
         ranks.wait()
-        try:
-            yield ranks
-        finally:
-            store_of(args.out, ranks).unlink(missing_ok=True)
+        yield ranks
     finally:
         leave_ranks()
 
@@ -200,7 +197,7 @@ def gather(
     noises, room_clips, dev_clips = (
         decode(part, _watch(name, ranks)) for name, part in (("noise", noise), ("rooms", rooms), ("dev", dev))
     )
-    clips = decode(speech, _watch("speech", ranks), store=store_of(args.out, ranks))
+    clips = decode(speech, _watch("speech", ranks), args.out)
     check_apart([*speech, *dev], [*clips, *dev_clips])
     torch.set_num_threads(args.threads)
     augment = Augmentation(recipe.augment, noises, room_clips)
@@ -225,11 +222,6 @@ def gather(
         conditions["ranks"] = ranks.count
     validate = partial(validation_eer, rows=dev, clips=dev_clips)
     return Material(batches, clips, speech, validate, conditions, [*speech, *noise, *rooms])
-
-
-def store_of(folder: Path, ranks: Ranks) -> Path:
-    """Returns where the decoded recordings lie while a process trains on them."""
-    return folder / ("clips.int16" if ranks.first else f"clips.{ranks.rank}.int16")
 
 
 def _watch(name: str, ranks: Ranks) -> Callable[[Sequence[Row]], Iterable[Row]]:

@@ -111,14 +111,12 @@ def main(argv: list[str] | None = None) -> int:
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
     make_folder(partial)
     try:
-        store = partial / "clips.int16"
-        clips = decode(speech, lambda part: tqdm(part, "decoding", disable=None), store=store)
+        clips = decode(speech, lambda part: tqdm(part, "decoding", disable=None), partial)
         excerpts = Excerpts(speech, clips, recipe.transfer, recipe.data.crop_samples)
         lines = write_excerpts(excerpts, args.seed, partial)
         if not lines:
             raise UserError(f"{args.config}: transfer.excerpts asks for none of these recordings")
         write_list(partial, COLUMNS, lines)
-        store.unlink()
         partial.rename(args.out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

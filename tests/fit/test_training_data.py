@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from train.dataset import (
     Batches,
     Row,
     check_apart,
+    decode,
     draw_probabilities,
     may_train,
     read_rows,
@@ -54,6 +56,24 @@ def test_the_recipe_for_recordings_of_ones_own_takes_any(label: str) -> None:
     recipe = read_recipe(REPOSITORY / "train/configs/fscnn-own.yaml")
     assert may_train(Row("anywhere/a.wav", label, "train"), recipe.data)
     Augmentation(recipe.augment, [])  # asks for no recordings of noise or rooms
+
+
+def test_decoded_recordings_take_no_name_in_their_folder(corpus: Path, tmp_path: Path) -> None:
+    rows = read_rows(corpus / "manifest.tsv", corpus)[:4]
+    here = decode(rows, iter)
+    kept = decode(rows, iter, tmp_path)
+    assert decode(rows[2:], iter, tmp_path)  # as another process may that is started by mistake
+    assert list(tmp_path.iterdir()) == []
+    assert all(np.array_equal(one, other) for one, other in zip(here, kept, strict=True))
+
+
+def test_a_folder_without_room_for_recordings_is_named(
+    corpus: Path, tmp_path: Path, largest_file: Callable[[int], None]
+) -> None:
+    rows = read_rows(corpus / "manifest.tsv", corpus)
+    largest_file(20_000)
+    with pytest.raises(UserError, match=f"{tmp_path} cannot keep the decoded recordings: File too large"):
+        decode(rows, iter, tmp_path)
 
 
 def test_only_the_train_split_is_trained_on(corpus: Path) -> None:
