@@ -26,7 +26,8 @@ from train.dataset import Batch, Batches, Row
 from train.loop import Progress, Run
 from train.losses import additive_margin, check_loss, focal, label_loss, oc_softmax
 from train.mapping import build
-from train.mixup import mix
+from train.mixup import Heard, mix
+from train.objective import FromLabels
 from train.optimiser import build_optimiser, kept_share, learning_rate
 from train.recipe import (
     AdversarialRecipe,
@@ -206,6 +207,28 @@ def test_portions_add_up_to_the_batch(tmp_path: Path) -> None:
         run_of(recipe_of(schedule={"accumulate": 3}), tmp_path)
 
 
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_weights_of_the_classes_count_in_each_portion_as_in_the_batch(label_smoothing: float) -> None:
+    labels = torch.arange(8) % 2
+    logits = torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
+    recipe = LossRecipe(class_weights=(1.0, 9.0), label_smoothing=label_smoothing)
+    loss = FromLabels(recipe)
+    model = create_model("fscnn", **FSCNN["overrides"])
+
+    def of(heard: Heard, logits: Tensor) -> float:
+        return float(loss(model, heard, DetectorOutput(logits, logits)))
+
+    plain = mix(Batch(logits, labels, labels), 0.0, 0, 0)
+    theirs = nn.functional.cross_entropy(
+        logits, labels, torch.tensor([1.0, 9.0]), label_smoothing=label_smoothing
+    )
+    assert of(plain, logits) == pytest.approx(float(theirs), rel=1e-6)
+    mixed = mix(Batch(logits, labels, labels), 1.0, 0, 0)
+    portions = [of(mixed.part(index, 4), part) for index, part in enumerate(logits.chunk(4))]
+    assert any(len(set(part.tolist())) == 1 for part in mixed.other_labels.chunk(4))
+    assert of(mixed, logits) == pytest.approx(sum(portions) / 4, rel=1e-6)
+
+
 def test_held_norms_keep_their_statistics(plain: dict[str, Tensor], tmp_path: Path) -> None:
     name = "encoder.0.norm.running_mean"
     assert not trained(tmp_path, model={"hold_norms": True})[name].any()
@@ -295,6 +318,26 @@ def test_curves_are_drawn_and_logged(tmp_path: Path) -> None:
     log.Reload()
     assert log.Tags()["scalars"] == ["loss", "dev_eer", "learning_rate"]
     assert [(event.step, round(event.value, 6)) for event in log.Scalars("dev_eer")] == [(5, 0.4), (10, 0.2)]
+
+
+def test_the_log_of_a_resumed_run_is_that_of_one_that_was_not_stopped(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    first, again = (Journal(tmp_path, tensorboard=True) for _ in range(2))
+    first.open(0)
+    for step in (5, 10, 15):
+        first.add(Progress(step, 0.1, 0.0, 1e-4))
+    again.open(10)  # saved where it was validated, and stopped behind step 15
+    again.add(Progress(15, 0.2, 0.0, 1e-4))
+    for journal in (first, again):
+        journal.close(HISTORY)
+    log = EventAccumulator(str(tmp_path / "tensorboard"))
+    log.Reload()
+    assert [(event.step, round(event.value, 6)) for event in log.Scalars("loss")] == [
+        (5, 0.1),
+        (10, 0.1),
+        (15, 0.2),
+    ]
 
 
 def test_curves_need_no_library_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

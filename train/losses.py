@@ -65,9 +65,16 @@ def _mean_loss(model: Detector, output: DetectorOutput, labels: Tensor, recipe: 
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, recipe: LossRecipe) -> Tensor:
-    """Returns the mean loss of ``logits (batch, 2)`` against ``labels (batch,)``, a scalar."""
+    """Returns the mean loss of ``logits (batch, 2)`` against ``labels (batch,)``, a scalar.
+
+    Weights count relative to their mean, which is that of a batch, half of each class. By that of the labels
+    here, a portion or a mixture that holds more of one class would take its weight away again.
+    """
     weight = torch.tensor(recipe.class_weights, device=logits.device)
-    return F.cross_entropy(logits.float(), labels, weight=weight, label_smoothing=recipe.label_smoothing)
+    losses = F.cross_entropy(
+        logits.float(), labels, weight=weight, label_smoothing=recipe.label_smoothing, reduction="none"
+    )
+    return losses.mean() / weight.mean()
 
 
 def focal(logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:
