@@ -28,8 +28,8 @@ class Journal:
 
     def open(self, step: int) -> None:
         """Begins the log; what an earlier, stopped run logged beyond ``step`` is hidden."""
-        if self._writer is not None:
-            self._log = self._writer(self._folder / "tensorboard", purge_step=step)
+        if self._writer is not None:  # which hides what was logged at the step that it is told, too
+            self._log = self._writer(self._folder / "tensorboard", purge_step=step + 1)
 
     def add(self, row: Progress) -> None:
         """Logs a validation."""
