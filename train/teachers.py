@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from antispoof.checkpoint import weights_hash
-from antispoof.errors import UserError
+from antispoof.errors import UserError, one_line
 from antispoof.models import Detector, DetectorOutput
 from antispoof.outputs import make_folder
 from train.mixup import Heard
@@ -158,10 +159,13 @@ class ClipTeacher(Teacher):
         self.key = f"clips:{weights_hash(model)}" + (f":{samples}" if samples else "")
         which = list(range(len(clips)) if asked is None else asked)
         make_folder(cache)
-        with sqlite3.connect(cache / "opinions.sqlite", timeout=60) as database:
-            database.execute(TABLE)
-            said = np.stack(_ask_all(model, self.key, [clips[index] for index in which], database, watch))
-        database.close()
+        kept = cache / "opinions.sqlite"
+        try:
+            with closing(sqlite3.connect(kept, timeout=60)) as database:
+                database.execute(TABLE)
+                said = np.stack(_ask_all(model, self.key, [clips[index] for index in which], database, watch))
+        except sqlite3.Error as error:  # a full disk, or a file that something else wrote
+            raise UserError(f"cannot keep opinions in {kept}: {one_line(error)}") from error
         self.features = said.shape[1] - 2
         self._said = torch.zeros(len(clips), said.shape[1], device=device)
         self._said[which] = torch.from_numpy(said).to(device)

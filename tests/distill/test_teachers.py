@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from antispoof.checkpoint import load_model
+from antispoof.errors import UserError
 from antispoof.models import Detector, create_model
 from antispoof.speechlike import speech_like
 from tests.distill.crops import CROP, heard
@@ -87,6 +88,15 @@ def test_asking_goes_on_where_it_was_interrupted(
     asked: list[int] = []
     ClipTeacher(teacher_file, clips, tmp_path, lambda n: asked.extend(n) or n, torch.device("cpu"))
     assert len(asked) == 5
+
+
+def test_opinions_that_cannot_be_kept_are_told_of(
+    teacher_file: Path, clips: list[np.ndarray], tmp_path: Path
+) -> None:
+    kept = tmp_path / "opinions.sqlite"
+    kept.write_bytes(b"something else" * 100)
+    with pytest.raises(UserError, match=f"cannot keep opinions in {kept}: file is not a database"):
+        ClipTeacher(teacher_file, clips, tmp_path, iter, torch.device("cpu"))
 
 
 def test_public_weights_teach_at_the_length_of_the_crops(shared: Path) -> None:
