@@ -5,6 +5,7 @@ Most tests take a step or a few with a part of the recipe and without, and fail 
 
 from __future__ import annotations
 
+import io
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -19,9 +20,10 @@ from torch import Tensor, nn
 from antispoof.errors import UserError
 from antispoof.models import BONAFIDE, SPOOF, DetectorOutput, create_model, small_config
 from antispoof.speechlike import speech_like
+from train import curves
 from train.adversarial import Adversary
 from train.augment import Augmentation
-from train.curves import Journal, draw_conditions
+from train.curves import Journal, draw_conditions, draw_curves
 from train.dataset import Batch, Batches, Row
 from train.loop import Progress, Run
 from train.losses import additive_margin, check_loss, focal, label_loss, oc_softmax
@@ -318,6 +320,25 @@ def test_curves_are_drawn_and_logged(tmp_path: Path) -> None:
     log.Reload()
     assert log.Tags()["scalars"] == ["loss", "dev_eer", "learning_rate"]
     assert [(event.step, round(event.value, 6)) for event in log.Scalars("dev_eer")] == [(5, 0.4), (10, 0.2)]
+
+
+@pytest.mark.parametrize("history", [HISTORY, HISTORY[:1]])
+def test_curves_are_seen_whole(history: list[Progress], monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Any] = []
+    monkeypatch.setattr(curves, "_save", lambda figure, path: figures.append(figure))
+    draw_curves(history, Path())
+    [figure] = figures
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="rgba")
+    [legend] = figure.legends
+    assert not any(legend.get_window_extent().overlaps(axes.get_tightbbox()) for axes in figure.axes)
+    width, height = figure.canvas.get_width_height()
+    pixels = np.frombuffer(drawn.getvalue(), np.uint8).reshape(height, width, 4)[::-1]
+    left, bottom, right, top = map(round, figure.axes[0].get_window_extent().extents)
+    inside = pixels[bottom:top, left:right].astype(int)
+    red = (inside[..., 0] - inside[..., 1] > 100).sum()
+    blue = (inside[..., 2] - inside[..., 0] > 100).sum()
+    assert min(red, blue) > 5
 
 
 def test_the_log_of_a_resumed_run_is_that_of_one_that_was_not_stopped(tmp_path: Path) -> None:

@@ -64,11 +64,12 @@ def draw_curves(history: Sequence[Progress], path: Path) -> None:
     left = figure.subplots()
     right = left.twinx()
     steps = [row.step for row in history]
-    left.plot(steps, [row.loss for row in history], color="tab:blue", label="training loss")
-    right.plot(steps, [100 * row.dev_eer for row in history], color="tab:red", label="dev EER")
+    # The larger dot shows where both lie on one another, as they do where there is but one.
+    left.plot(steps, [row.loss for row in history], "o-", color="tab:blue", label="training loss")
+    right.plot(steps, [100 * row.dev_eer for row in history], ".-", color="tab:red", label="dev EER")
     left.set(xlabel="step", ylabel="training loss", ylim=(0, None))
     right.set(ylabel="dev EER, %", ylim=(0, None))
-    figure.legend(loc="upper right")
+    figure.legend(loc="outside upper right", ncols=2)
     _save(figure, path)
 
 
