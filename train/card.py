@@ -36,10 +36,10 @@ from antispoof.errors import UserError, one_line, run
 from antispoof.memory import keep_freed_memory
 from antispoof.metrics import error_rates
 from antispoof.models import Detector
-from antispoof.outputs import write_whole
+from antispoof.outputs import make_folder, refuse_existing, write_whole
 from antispoof.thresholds import Decisions, fit_decisions
 from train.dataset import CLASSES, Row, check_split, decode, read_rows
-from train.evaluation import Figure, degrade, figure_of, load_listener, score_ways
+from train.evaluation import Figure, figure_of, load_listener, score_under
 from train.scoring import split_by_class
 
 CHOSEN = "The step was chosen by the EER on dev, which flatters that figure."
@@ -91,9 +91,10 @@ def main(argv: list[str] | None = None) -> int:
     out = args.out or args.run
     _check_arguments(args, of_run, out)
     shipment = _of_run(args) if of_run else _of_weights(args)
+    make_folder(out.parent)
     torch.set_num_threads(args.threads)
     keep_freed_memory()
-    heard = _hear(shipment.model, args.audio, args.protocol or args.audio / "manifest.tsv")
+    heard = _hear(shipment.model, args.audio, args.protocol or args.audio / "manifest.tsv", out.parent)
     decisions = _fit_decisions(heard["dev"])
     measured = _measured_section(heard, decisions)
     save_checkpoint(shipment.model, out, **shipment.metadata, **_as_metadata(decisions))
@@ -137,8 +138,7 @@ def _check_arguments(args: argparse.Namespace, of_run: bool, out: Path) -> None:
     if out.suffix != ".safetensors":
         raise UserError(f"--out must end in .safetensors, not be {out}")
     for path in (out, out.with_suffix(".md")):
-        if path.exists() and not args.force:
-            raise UserError(f"{path} exists; --force replaces it")
+        refuse_existing(path, args.force)
 
 
 def _of_run(args: argparse.Namespace) -> Shipment:
@@ -185,17 +185,20 @@ def _read_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def _hear(model: Detector, audio: Path, protocol: Path) -> dict[str, Heard]:
-    """Returns the scores of dev (clean, corrupted, trimmed) and test (all conditions)."""
+def _hear(model: Detector, audio: Path, protocol: Path, store: Path) -> dict[str, Heard]:
+    """Returns the scores of dev (clean, corrupted, trimmed) and test (all conditions).
+
+    The decoded recordings lie in the folder ``store`` meanwhile.
+    """
     listed = read_rows(protocol, audio)
     heard = {}
     for split in CONDITIONS_OF:
         check_split(listed, split)
     for split, conditions in CONDITIONS_OF.items():
         rows = [row for row in listed if row.split == split and row.label in CLASSES]
-        clips = decode(rows, partial(tqdm, desc=f"decoding {split}", unit="clip", disable=None))
+        clips = decode(rows, partial(tqdm, desc=f"decoding {split}", unit="clip", disable=None), store)
         watch = tqdm(conditions, desc=f"scoring {split}", unit="condition", disable=None)
-        heard[split] = Heard(rows, {name: score_ways(model, degrade(clips, name)) for name in watch})
+        heard[split] = Heard(rows, {name: score_under(model, clips, name) for name in watch})
     return heard
 
 

@@ -217,7 +217,7 @@ def decode(
     Raises:
         UserError: A recording cannot be read, or the folder has no room for them.
     """
-    if folder is None:
+    if folder is None or not rows:
         return [_samples(row) for row in watch(rows)]
     sizes = []
     try:

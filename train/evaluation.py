@@ -16,8 +16,9 @@ from antispoof.metrics import AttackEer, eer_by_attack
 from antispoof.models import Detector
 from antispoof.protocols import BONAFIDE
 from train.dataset import INT16_SCALE, Row
-from train.scoring import score_clips, split_by_class
+from train.scoring import CLIPS_AT_ONCE, score_clips, split_by_class
 
+CLIPS_DEGRADED = 16 * CLIPS_AT_ONCE  # that are degraded before they are scored
 Scorer = Callable[[Detector, Sequence[np.ndarray]], np.ndarray]
 
 
@@ -48,13 +49,13 @@ def load_listener(path: Path) -> Detector:
     return load_model(path).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def degrade(clips: Sequence[np.ndarray], condition: str) -> list[list[np.ndarray]]:
+def degrade(clips: Sequence[np.ndarray], condition: str, first: int = 0) -> list[list[np.ndarray]]:
     """Returns int16 clips under a condition of ``CONDITIONS``, once for each of its ways.
 
-    The chance in clip i is seeded by i, alike in every way.
+    The chance in clip i is seeded by i, alike in every way; ``first`` is the number of the first of them.
     """
     ways: list[list[np.ndarray]] = [[] for _ in CONDITIONS[condition]]
-    for index, clip in enumerate(clips):
+    for index, clip in enumerate(clips, first):
         waveform = clip.astype(np.float32) / INT16_SCALE
         for way, heard in zip(ways, hear(waveform, condition, index), strict=True):
             way.append(np.rint(heard * INT16_SCALE).astype(np.int16))
@@ -66,6 +67,12 @@ def score_ways(
 ) -> np.ndarray:
     """Returns the scores (clips, ways) of what `degrade` returned."""
     return np.stack([score(model, clips) for clips in heard], axis=1)
+
+
+def score_under(model: Detector, clips: Sequence[np.ndarray], condition: str) -> np.ndarray:
+    """Returns the scores (clips, ways) under a condition, with a few clips in memory at a time."""
+    groups = (slice(first, first + CLIPS_DEGRADED) for first in range(0, len(clips), CLIPS_DEGRADED))
+    return np.concatenate([score_ways(model, degrade(clips[g], condition, g.start)) for g in groups])
 
 
 def figure_of(

@@ -34,7 +34,7 @@ from tqdm import tqdm
 from antispoof.audio import SAMPLE_RATE
 from antispoof.errors import UserError, one_line, run
 from antispoof.memory import keep_freed_memory
-from antispoof.outputs import make_folder, write_whole
+from antispoof.outputs import make_folder, refuse_existing, write_whole
 from antispoof.protocols import BONAFIDE
 from train.dataset import INT16_SCALE, check_usable, decode, may_train, read_rows
 from train.recipe import read_recipe
@@ -263,7 +263,6 @@ def _crops(
 
 
 def _save(vocoder: Vocoder, path: Path) -> None:
-    make_folder(path.parent)
     weights = {name: value.contiguous() for name, value in vocoder.state_dict().items()}
     write_whole(path, save(weights, metadata={"vocoder": json.dumps({"kind": vocoder.kind})}))
 
@@ -306,8 +305,7 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     if args.out.suffix != ".safetensors":
         raise UserError(f"--out must end in .safetensors, not be {args.out}")
-    if args.out.exists() and not args.force:
-        raise UserError(f"{args.out} exists; --force replaces it")
+    refuse_existing(args.out, args.force)
     if args.steps < 1:
         raise UserError(f"--steps must be at least 1, not {args.steps}")
     start = read_vocoder(args.start) if args.start else None
@@ -318,7 +316,8 @@ def main(argv: list[str] | None = None) -> int:
     speech = [row for row in rows if row.split == "train" and row.label == BONAFIDE and may_train(row, data)]
     check_usable(rows, BONAFIDE, data)
     torch.set_num_threads(args.threads)
-    clips = decode(speech, partial(tqdm, desc="decoding", unit="clip", disable=None))
+    make_folder(args.out.parent)
+    clips = decode(speech, partial(tqdm, desc="decoding", unit="clip", disable=None), args.out.parent)
     keep_freed_memory()
     half_way = partial(_save, path=args.out.with_suffix(".half.safetensors"))
     _save(train_vocoder(clips, args.kind, args.steps, args.seed, half_way, start), args.out)

@@ -32,7 +32,7 @@ from train import fit
 from train.clean import DROPPED, check_drop, clean, judged_of
 from train.curves import draw_conditions
 from train.dataset import CLASSES, check_split, decode, read_rows
-from train.evaluation import Figure, degrade, figure_of, load_listener, score_ways
+from train.evaluation import Figure, figure_of, load_listener, score_under
 from train.loop import PRECISIONS
 from train.session import recipe_of
 
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"left {len(dropped)} recordings out: {cleaned}")
     fit.main(training)
     phases = {**others, "Phase 5": args.phase5, "Phase 6": run_folder / "best.safetensors"}
-    figures = evaluate(phases, protocol, args.audio, args.split)
+    figures = evaluate(phases, protocol, args.audio, args.split, args.out)
     write_whole(args.out / "phases.tsv", _table(figures))
     print(_table(figures), end="")
     draw_conditions(clean_and_compressed(figures), args.out / "phases.png")
@@ -131,17 +131,21 @@ def _fit_flags(args: argparse.Namespace, cleaned: Path, out: Path) -> list[str]:
     return list(map(str, flags))
 
 
-def evaluate(phases: Mapping[str, Path], protocol: Path, audio: Path, split: str) -> dict[str, list[Figure]]:
-    """Returns the EER of each phase's model on a split, as recorded and through each codec."""
+def evaluate(
+    phases: Mapping[str, Path], protocol: Path, audio: Path, split: str, store: Path
+) -> dict[str, list[Figure]]:
+    """Returns the EER of each phase's model on a split, as recorded and through each codec.
+
+    The decoded recordings lie in the folder ``store`` meanwhile.
+    """
     rows = [row for row in read_rows(protocol, audio) if row.split == split and row.label in CLASSES]
-    clips = decode(rows, partial(tqdm, desc=f"decoding {split}", unit="clip", disable=None))
+    clips = decode(rows, partial(tqdm, desc=f"decoding {split}", unit="clip", disable=None), store)
     figures = {}
     for name, path in phases.items():
         model = load_listener(path)
         watch = tqdm((CLEAN, *COMPRESSED), desc=f"scoring {name}", unit="condition", disable=None)
         figures[name] = [
-            figure_of(score_ways(model, degrade(clips, condition)), rows, split, condition)[0]
-            for condition in watch
+            figure_of(score_under(model, clips, condition), rows, split, condition)[0] for condition in watch
         ]
     return figures
 

@@ -194,10 +194,10 @@ def gather(
     labelled = recipe.schedule.batch - unlabelled_crops(recipe.schedule.batch, unlabelled_share)
     if recipe.data.pair_share == 1 and labelled % 2:
         raise UserError(f"data.pair_share: 1 pairs all labelled crops of a batch, but there are {labelled}")
-    noises, room_clips, dev_clips = (
-        decode(part, _watch(name, ranks)) for name, part in (("noise", noise), ("rooms", rooms), ("dev", dev))
+    noises, room_clips, dev_clips, clips = (
+        decode(part, _watch(name, ranks), args.out)
+        for name, part in (("noise", noise), ("rooms", rooms), ("dev", dev), ("speech", speech))
     )
-    clips = decode(speech, _watch("speech", ranks), args.out)
     check_apart([*speech, *dev], [*clips, *dev_clips])
     torch.set_num_threads(args.threads)
     augment = Augmentation(recipe.augment, noises, room_clips)

@@ -270,7 +270,7 @@ def test_training_goes_on_from_given_weights(finished: Path, corpus: Path, tmp_p
 
 
 def test_the_card_tells_what_was_trained_and_measured(finished: Path, corpus: Path, tmp_path: Path) -> None:
-    out, notes = tmp_path / "small.safetensors", tmp_path / "notes.md"
+    out, notes = tmp_path / "made/on/the/way/small.safetensors", tmp_path / "notes.md"
     notes.write_text("Bad at everything.\n")
     argv = [str(finished), "--audio", str(corpus), "--out", str(out), "--licence", "CC0-1.0"]
     argv += ["--notes", str(notes)]

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from antispoof.channel.conditions import CONDITIONS
+from antispoof.channel.conditions import CONDITIONS, CORRUPTED
 from antispoof.errors import UserError
+from antispoof.models import create_model
 from tests.fit.recordings import voice
 from tests.fit.small_recipe import REPOSITORY
+from train import evaluation
 from train.augment import Augmentation, random_crop, rms
 from train.dataset import (
     Batches,
@@ -24,7 +26,7 @@ from train.dataset import (
     read_rows,
     training_rows,
 )
-from train.evaluation import degrade
+from train.evaluation import degrade, score_under, score_ways
 from train.recipe import AugmentRecipe, DataRecipe, read_recipe
 
 pytestmark = pytest.mark.usefixtures("threads_as_before")
@@ -63,6 +65,7 @@ def test_decoded_recordings_take_no_name_in_their_folder(corpus: Path, tmp_path:
     here = decode(rows, iter)
     kept = decode(rows, iter, tmp_path)
     assert decode(rows[2:], iter, tmp_path)  # as another process may that is started by mistake
+    assert decode([], iter, tmp_path) == []
     assert list(tmp_path.iterdir()) == []
     assert all(np.array_equal(one, other) for one, other in zip(here, kept, strict=True))
 
@@ -184,6 +187,15 @@ def test_crops_avoid_pauses() -> None:
     generator = np.random.default_rng(0)
     heard = sum(rms(random_crop(clip, 1_000, generator)) > 0 for _ in range(100))
     assert heard > 90  # about half by chance, 1 - 0.5 ** 4 with four tries
+
+
+def test_clips_are_degraded_alike_in_groups_and_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    clips = [np.rint(voice(generator, 0.3, False) * 32_767).astype(np.int16) for _ in range(6)]
+    model = create_model("fscnn", clip_samples=6_000, channels=(8,) * 8).eval()
+    together = score_ways(model, degrade(clips, CORRUPTED))
+    monkeypatch.setattr(evaluation, "CLIPS_DEGRADED", 4)
+    assert np.array_equal(score_under(model, clips, CORRUPTED), together)
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
