@@ -302,7 +302,8 @@ class Batches:
             # Copies are drawn with their originals only; alone they teach their own tool marks.
             members = [index for index, row in enumerate(rows) if row.label == label and index not in paired]
             chances = draw_probabilities([rows[index] for index in members], recipe.dataset_weights)
-            self._classes[number] = (np.array(members), chances)
+            up_to = np.cumsum(chances)
+            self._classes[number] = (np.array(members), up_to / up_to[-1:])
 
     def batch(self, step: int, size: int) -> Batch:
         """Returns ``size`` crops, both classes equally often, the unlabelled ones last."""
@@ -318,8 +319,9 @@ class Batches:
 
     def _single(self, label: int, generator: np.random.Generator) -> tuple[np.ndarray, int]:
         """Returns a crop and the number of its recording."""
-        members, chances = self._classes[label]
-        index = int(generator.choice(members, p=chances))
+        members, up_to = self._classes[label]
+        # What `Generator.choice` draws, which adds up the chances of all recordings anew for each crop.
+        index = int(members[up_to.searchsorted(generator.random(), side="right")])
         crop = random_crop(self._clips[index], self.crop_samples, generator)
         if label == NO_LABEL and generator.random() < self._untouched_share:
             return crop.astype(np.float32) / INT16_SCALE, index

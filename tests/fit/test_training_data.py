@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import timeit
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +59,30 @@ def test_the_recipe_for_recordings_of_ones_own_takes_any(label: str) -> None:
     recipe = read_recipe(REPOSITORY / "train/configs/fscnn-own.yaml")
     assert may_train(Row("anywhere/a.wav", label, "train"), recipe.data)
     Augmentation(recipe.augment, [])  # asks for no recordings of noise or rooms
+
+
+def test_a_batch_takes_no_longer_where_there_are_more_recordings() -> None:
+    def batch_s(recordings: int) -> float:
+        rows = [Row(str(n), ("spoof", "bonafide")[n % 2], "train") for n in range(recordings)]
+        clips = [np.ones(4_000, np.int16)] * recordings
+        augment = Augmentation(AugmentRecipe(), [])
+        batches = Batches(rows, clips, DataRecipe(crop_samples=4_000), augment, seed=0)
+        return min(timeit.repeat(lambda: batches.batch(0, 64), number=1, repeat=5))
+
+    assert batch_s(200_000) < 3 * batch_s(200)  # 48 times when all chances were added up for each crop
+
+
+def test_recordings_are_drawn_by_their_chances() -> None:
+    rows = [Row(str(n), ("spoof", "bonafide")[n % 2], "train", dataset=str(n % 5 // 2)) for n in range(40)]
+    recipe = DataRecipe(crop_samples=4_000, dataset_weights={"1": 7.0})
+    batches = Batches(rows, [np.ones(10, np.int16)] * 40, recipe, lambda crop, _: crop, seed=3)
+    generator = np.random.default_rng([3, 8])
+    expected = []
+    for number in range(64):
+        members = range(number % 2, 40, 2)
+        chances = draw_probabilities([rows[index] for index in members], recipe.dataset_weights)
+        expected.append(generator.choice(members, p=chances))
+    assert batches.batch(8, 64).clips.tolist() == expected
 
 
 def test_decoded_recordings_take_no_name_in_their_folder(corpus: Path, tmp_path: Path) -> None:
