@@ -26,6 +26,7 @@ import torch
 from antispoof.checkpoint import load_model
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.formats import format_of
+from antispoof.graph_cost import Graph, total_cost
 from antispoof.manifest import describe_file
 from antispoof.memory import keep_freed_memory
 from antispoof.models import Detector, create_model, model_names
@@ -73,6 +74,20 @@ def network(subject: str, model: str | None) -> Detector | None:
     if model:
         raise UserError("--model is for checkpoints; this file says itself what it is")
     return None
+
+
+def counted(graph: Graph, subject: str) -> Graph:
+    """Returns the graph, of which all can be counted.
+
+    Raises:
+        UserError: Operations have no shape, and so no part in any sum.
+    """
+    if unknown := total_cost(graph.nodes, graph.values).unknown:
+        raise UserError(
+            f"{subject}: {unknown} of {len(graph.nodes)} operations have a shape that only a run decides, "
+            "so what they compute cannot be counted"
+        )
+    return graph
 
 
 def runner(subject: str, detector: Detector | None) -> Callable[[], Any]:
@@ -136,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
         refuse_existing(args.json, args.force)
     detector = network(args.subject, args.model)
     if detector is None:
-        layers = graph_layers(read_graph(args.subject))
+        layers = graph_layers(counted(read_graph(args.subject), args.subject))
     else:
         layers = module_layers(detector, detector.example_input())
     macs = sum(layer.macs for layer in layers)

@@ -152,6 +152,24 @@ def test_the_command_counts_times_and_writes(tmp_path: Path, capsys: Capture) ->
         cost.main([str(path), "--json", str(out)])
 
 
+def test_a_file_whose_shapes_only_a_run_decides_gets_no_sum(tmp_path: Path) -> None:
+    path = tmp_path / "small.onnx"
+    nodes = [
+        helper.make_node("NonZero", ["x"], ["where"]),
+        helper.make_node("Gather", ["x", "where"], ["y"], axis=1),
+        helper.make_node("MatMul", ["y", "matrix"], ["z"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", [1, 8]), ("z", None))
+    ]
+    matrix = numpy_helper.from_array(np.ones((2, 4), np.float32), "matrix")
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [matrix])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    with pytest.raises(UserError, match="3 of 3 operations have a shape that only a run decides"):
+        cost.main([str(path), "--no-time"])
+
+
 def test_what_is_no_model_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="aasist-xl is no file and no model; there are: aasist, "):
         cost.main(["aasist-xl"])
