@@ -29,7 +29,7 @@ from antispoof.channel.conditions import CLEAN, FITTED, hear
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.manifest import manifest_path
 from antispoof.metrics import error_rates
-from antispoof.outputs import write_whole
+from antispoof.outputs import refuse_existing, write_whole
 from antispoof.protocols import BONAFIDE, LAYOUTS, UNKNOWN, read_protocol, resolve_audio
 from antispoof.signature import signature_path
 from antispoof.thresholds import Decisions, fit_decisions
@@ -141,6 +141,8 @@ def main(argv: list[str] | None = None) -> int:
     if (manifest.thresholds or manifest.calibration) and not args.force:
         source = (manifest.calibration or manifest.thresholds[0]).data
         raise UserError(f"{args.model_file} has thresholds, of {source}; --force replaces them")
+    sidecar = manifest_path(args.model_file)
+    refuse_existing(sidecar, force=True)
     fitted = fit(
         runtime,
         args.protocol,
@@ -149,7 +151,6 @@ def main(argv: list[str] | None = None) -> int:
         split=args.split,
         conditions=(CLEAN,) if args.as_recorded else FITTED,
     )
-    sidecar = manifest_path(args.model_file)
     decisions = fitted.decisions
     changed = replace(manifest, calibration=decisions.calibration, thresholds=decisions.thresholds)
     write_whole(sidecar, changed.to_json())

@@ -108,6 +108,15 @@ def test_what_there_is_stays_unless_forced(
     assert manifest_path(model).read_bytes() != before
 
 
+def test_a_manifest_that_cannot_be_written_is_said_before_scoring(
+    model: Path, clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("antispoof.outputs.os.access", lambda *_: False)  # root may write anywhere
+    monkeypatch.delattr(fit_thresholds, "fit")
+    with pytest.raises(UserError, match=r"cannot write .*\.manifest\.json"):
+        fit(model, clips)
+
+
 def test_what_cannot_be_fitted_leaves_the_manifest_alone(model: Path, clips: Path, tmp_path: Path) -> None:
     before = manifest_path(model).read_bytes()
     spoofs = tmp_path / "spoofs.tsv"
