@@ -74,14 +74,19 @@ def parse_artifacts(texts: list[str], model: str | None) -> list[Artifact]:
         UserError: One is missing or of no known format, two have the same name, or there is no
             checkpoint that ``model`` could be about.
     """
+    named = [re.fullmatch(r"([\w.+-]+)=(.+)", text) for text in texts]
+    given = [
+        (match[1], Path(match[2])) if match else ("", Path(text))
+        for text, match in zip(texts, named, strict=True)
+    ]
+    stems = [path.stem for name, path in given if not name]
     artifacts = []
-    for text in texts:
-        named = re.fullmatch(r"([\w.+-]+)=(.+)", text)
-        path = Path(named[2] if named else text)
+    for name, path in given:
         if not path.exists():
             raise UserError(f"{path}: no such model file")
         is_checkpoint = format_of(path).name == "torch"
-        artifacts.append(Artifact(named[1] if named else path.stem, path, model if is_checkpoint else None))
+        label = name or (path.stem if stems.count(path.stem) == 1 else path.name)
+        artifacts.append(Artifact(label, path, model if is_checkpoint else None))
     labels = [artifact.label for artifact in artifacts]
     for label in labels:
         if labels.count(label) > 1:

@@ -158,3 +158,11 @@ def test_mistakes_are_told_before_anything_runs(tmp_path: Path, arguments: list[
     Path(names["text"]).write_text("no JSON")
     with pytest.raises(UserError, match=message):
         latency.main([argument.format(**names) for argument in arguments])
+
+
+def test_files_of_one_stem_go_by_their_whole_names(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a.onnx", "a.tflite", "b.onnx")]
+    for path in files:
+        path.touch()
+    artifacts = latency.parse_artifacts([*map(str, files), f"a={files[2]}"], None)
+    assert [artifact.label for artifact in artifacts] == ["a.onnx", "a.tflite", "b", "a"]
