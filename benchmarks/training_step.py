@@ -65,7 +65,7 @@ def measure(path: Path, args: argparse.Namespace, folder: Path) -> Row:
         audio=args.audio, protocol=args.protocol, more=args.more, out=folder, threads=1, device="cpu"
     )
     material = gather(place, recipe, Ranks())
-    training = Run(recipe, material.conditions, material.batches, material.validate, folder)
+    training = Run(recipe, folder)
     training_mode(training._model, recipe.model.hold_norms)
     size = recipe.schedule.batch
     batches, steps = [], []

@@ -76,7 +76,9 @@ def run_of(recipe: Recipe, folder: Path) -> Run:
     clips = [(speech_like(n, 20_000) * 32_767).astype(np.int16) for n in range(6)]
     augment = Augmentation(recipe.augment, [])
     batches = Batches(rows, clips, recipe.data, augment, recipe.schedule.seed)
-    return Run(recipe, {}, batches, lambda _: 0.5, folder)
+    run = Run(recipe, folder)
+    run.hear(batches, lambda _: 0.5, {})
+    return run
 
 
 def trained(folder: Path, **sections: dict[str, Any]) -> dict[str, Tensor]:

@@ -146,7 +146,7 @@ def test_a_layer_that_one_rank_dropped_has_a_gradient_of_zero(group_of_one: None
         rows.append(Row(f"{seed}.wav", label, "train"))
         clips.append(np.rint(speech_like(seed, 9_000) * 20_000).astype(np.int16))
     batches = Batches(rows, clips, recipe.data, Augmentation(recipe.augment, []), 0)
-    training = Run(recipe, {}, batches, lambda model: 0.5, tmp_path, ranks=Listening())
+    training = Run(recipe, tmp_path, ranks=Listening())
     model = training._model
     model.classify.register_parameter("dropped", nn.Parameter(torch.zeros(3)))  # heard by nobody here
     training._average["classify.dropped"] = torch.zeros(3)

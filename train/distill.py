@@ -30,8 +30,8 @@ from train.distillation import Distillation
 from train.network import build_model
 from train.ranks import Ranks
 from train.recipe import Recipe
-from train.session import Material, add_flags, carry_out, gather, ranks_of, recipe_of
-from train.teachers import ClipTeacher, CropTeacher, Teacher
+from train.session import Material, add_flags, carry_out, gather, prepare, ranks_of, recipe_of
+from train.teachers import ClipTeacher, CropTeacher, Teacher, features_of
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,14 +51,17 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError("distill.layer compares crops, and a --clip-teacher hears none: give --teacher")
     with ranks_of(args) as ranks:
         unlabelled = [row for folder in args.unlabelled for row in unlabelled_rows(folder)]
+        teachers = _teachers(args, recipe)
+        features = features_of(build_model(recipe).eval())
+        objective = Distillation(recipe.distill, recipe.loss, teachers, features)
+        prepared = prepare(args, recipe, ranks, objective=objective)
         material = gather(args, recipe, ranks, unlabelled)
         if not ranks.first:
             ranks.wait()  # until the first one has filled the cache
-        teachers = _teachers(args, recipe, material, ranks)
+        _ask(args, recipe, material, teachers, ranks)
         if ranks.first:
             ranks.wait()
-        objective = Distillation(recipe.distill, recipe.loss, teachers, _student_features(recipe))
-        carry_out(args, recipe, material, ranks, objective=objective, method=_method(args, teachers))
+        carry_out(prepared, material, _method(args, teachers))
     return 0
 
 
@@ -77,26 +80,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _teachers(args: argparse.Namespace, recipe: Recipe, material: Material, ranks: Ranks) -> list[Teacher]:
-    device = torch.device(args.device)
+def _teachers(args: argparse.Namespace, recipe: Recipe) -> list[Teacher]:
+    device, samples = torch.device(args.device), recipe.distill.clip_samples or None
     crop, layer = recipe.data.crop_samples, recipe.distill.compared
-    teachers: list[Teacher] = [CropTeacher(path, crop, device, layer) for path in args.teacher]
+    of_crops = [CropTeacher(path, crop, device, layer) for path in args.teacher]
+    return [*of_crops, *(ClipTeacher(path, device, samples) for path in args.clip_teacher)]
+
+
+def _ask(
+    args: argparse.Namespace, recipe: Recipe, material: Material, teachers: list[Teacher], ranks: Ranks
+) -> None:
+    """Has clip teachers say what they think of the recordings."""
     asked = None
     if recipe.distill.clip_teachers_hear == "unlabelled":
         asked = [index for index, row in enumerate(material.speech) if row.label == UNLABELLED]
-    for path in args.clip_teacher:
+    of_clips = [teacher for teacher in teachers if isinstance(teacher, ClipTeacher)]
+    for path, teacher in zip(args.clip_teacher, of_clips, strict=True):
         watch = partial(tqdm, desc=f"asking {path.name}", disable=None if ranks.first else True)
-        cache = args.cached or args.out / "teachers"
-        samples = recipe.distill.clip_samples or None
-        teachers.append(ClipTeacher(path, material.clips, cache, watch, device, asked=asked, samples=samples))
-    return teachers
-
-
-def _student_features(recipe: Recipe) -> int:
-    """Returns the length of the student's embedding."""
-    model = build_model(recipe).eval()
-    with torch.no_grad():
-        return int(model(model.example_input()).embedding.shape[1])
+        teacher.ask(material.clips, args.cached or args.out / "teachers", watch, asked)
 
 
 def _method(args: argparse.Namespace, teachers: list[Teacher]) -> dict[str, Any]:

@@ -80,9 +80,6 @@ class Run:
     def __init__(
         self,
         recipe: Recipe,
-        conditions: dict[str, Any],
-        batches: Batches,
-        validate: Callable[[Detector], float],
         folder: Path,
         workers: int = 0,
         *,
@@ -92,13 +89,10 @@ class Run:
         ranks: Ranks | None = None,
         report: Callable[[Progress], None] = lambda _: None,
     ) -> None:
-        """Starts at step 0.
+        """Builds all that learns, at step 0. Audio comes later (`hear`), so that what is refused is at once.
 
         Args:
             recipe: What to do.
-            conditions: What else the result depends on, such as the number of threads; kept with every state.
-            batches: Where the audio comes from.
-            validate: Returns the dev EER of a model that takes whole clips.
             folder: Where states, weights and metrics go.
             workers: Processes that prepare batches ahead; the batches are the same for any number.
             objective: What is made smaller; the recipe's loss against the labels if none is given.
@@ -106,11 +100,13 @@ class Run:
             device: Where it is computed.
             ranks: The processes that share the work.
             report: Told of every validation.
+
+        Raises:
+            UserError: The recipe asks for what its network, this number of ranks or the objective cannot do.
         """
-        self._recipe, self._batches, self._validate, self._folder = recipe, batches, validate, folder
+        self._recipe, self._folder = recipe, folder
         self._workers, self._report = workers, report
         self._device, self._ranks = device or torch.device("cpu"), ranks or Ranks()
-        self._identity = {"recipe": dataclasses.asdict(recipe), **conditions}
         if recipe.schedule.batch % (recipe.schedule.accumulate * self._ranks.count):
             raise UserError("schedule.batch must be a multiple of schedule.accumulate times the ranks")
         self._model = build_model(recipe).to(self._device)
@@ -129,6 +125,19 @@ class Run:
         self.step = 0
         self.history: list[Progress] = []
         self._loss_sum, self._loss_steps = 0.0, 0
+
+    def hear(
+        self, batches: Batches, validate: Callable[[Detector], float], conditions: dict[str, Any]
+    ) -> None:
+        """Takes what is learnt from.
+
+        Args:
+            batches: Where the audio comes from.
+            validate: Returns the dev EER of a model that takes whole clips.
+            conditions: What else the result depends on, such as the number of threads; kept with every state.
+        """
+        self._batches, self._validate = batches, validate
+        self._identity = {"recipe": dataclasses.asdict(self._recipe), **conditions}
 
     def train(self, watch: Callable[[Sequence[int], int], Iterable[int]]) -> None:
         """Trains to the last step of the recipe.

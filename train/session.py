@@ -173,6 +173,51 @@ class Material:
     rows: list[Row]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A run that lacks nothing but audio: `prepare`, then `gather`, then `carry_out`."""
+
+    args: argparse.Namespace
+    recipe: Recipe
+    ranks: Ranks
+    run: Run
+    journal: Journal
+
+
+def prepare(
+    args: argparse.Namespace,
+    recipe: Recipe,
+    ranks: Ranks,
+    *,
+    objective: Objective | None = None,
+    dressing: Dressing | None = None,
+) -> Prepared:
+    """Builds what learns, before minutes are spent on decoding for a recipe that cannot be carried out.
+
+    Args:
+        args: Of `add_flags`.
+        recipe: What to do.
+        ranks: Who trains.
+        objective: What is made smaller; see `Run`.
+        dressing: What is put around the network; see `Run`.
+
+    Raises:
+        UserError: It cannot be.
+    """
+    journal = Journal(args.out, args.tensorboard and ranks.first)
+    training = Run(
+        recipe,
+        args.out,
+        args.workers,
+        objective=objective,
+        dressing=dressing,
+        device=torch.device(args.device),
+        ranks=ranks,
+        report=journal.add,
+    )
+    return Prepared(args, recipe, ranks, training, journal)
+
+
 def gather(
     args: argparse.Namespace, recipe: Recipe, ranks: Ranks, unlabelled: Sequence[Row] = ()
 ) -> Material:
@@ -228,49 +273,24 @@ def _watch(name: str, ranks: Ranks) -> Callable[[Sequence[Row]], Iterable[Row]]:
     return partial(tqdm, desc=f"decoding {name}", unit="clip", disable=None if ranks.first else True)
 
 
-def carry_out(
-    args: argparse.Namespace,
-    recipe: Recipe,
-    material: Material,
-    ranks: Ranks,
-    *,
-    objective: Objective | None = None,
-    dressing: Dressing | None = None,
-    method: dict[str, Any] | None = None,
-) -> Run:
+def carry_out(prepared: Prepared, material: Material, method: dict[str, Any] | None = None) -> None:
     """Trains, from the start or from the last saved state, and says how it went.
 
     Args:
-        args: Of `add_flags`.
-        recipe: What to do.
+        prepared: What to train.
         material: What to train on.
-        ranks: Who trains.
-        objective: What is made smaller; see `Run`.
-        dressing: What is put around the network; see `Run`.
         method: What a card has to say of the way of training, where it is not plain fitting.
     """
     method = method or {}
-    journal = Journal(args.out, args.tensorboard and ranks.first)
-    training = Run(
-        recipe,
-        {**material.conditions, **method},
-        material.batches,
-        material.validate,
-        args.out,
-        args.workers,
-        objective=objective,
-        dressing=dressing,
-        device=torch.device(args.device),
-        ranks=ranks,
-        report=journal.add,
-    )
+    args, ranks, training, journal = prepared.args, prepared.ranks, prepared.run, prepared.journal
+    training.hear(material.batches, material.validate, {**material.conditions, **method})
     if args.resume and saved_states(args.out):
         training.resume()
     if ranks.first:
         if args.force:  # not before: what is wrong with this run must not cost the old one
             for path in _old_run(args.out):
                 path.unlink()
-        facts = {**_facts(recipe, args, material.rows), **method}
+        facts = {**_facts(prepared.recipe, args, material.rows), **method}
         write_whole(args.out / "run.json", json.dumps(facts, indent=1) + "\n")
     journal.open(training.step)
     training.train(progress if ranks.first else lambda steps, _done: steps)
@@ -279,7 +299,6 @@ def carry_out(
         best = min(training.history, key=lambda row: (row.dev_eer, -row.step))
         path = args.out / "best.safetensors"
         print(f"best dev EER {best.dev_eer:.2%} at step {best.step} (loss {best.loss:.3f}): {path}")
-    return training
 
 
 def _facts(recipe: Recipe, args: argparse.Namespace, rows: Sequence[Row]) -> dict[str, object]:

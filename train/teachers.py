@@ -111,8 +111,7 @@ class CropTeacher(Teacher):
         """
         self._model = load_teacher(path, crop_samples).to(device)
         self.key = f"crops:{weights_hash(self._model)}"
-        with torch.no_grad():
-            self.features = self._model(self._model.example_input().to(device)).embedding.shape[1]
+        self.features = features_of(self._model)
         self._listener = Listener(self._model, layer) if layer else None
 
     @torch.no_grad()
@@ -128,35 +127,54 @@ class CropTeacher(Teacher):
         return lambda _clips: opinion
 
 
+def features_of(model: Detector) -> int:
+    """Returns the length of a network's embedding."""
+    with torch.no_grad():
+        return int(model(model.example_input().to(device_of(model))).embedding.shape[1])
+
+
+def device_of(model: Detector) -> torch.device:
+    """Returns where a network is computed."""
+    return next(model.parameters()).device
+
+
 class ClipTeacher(Teacher):
     """Has heard recordings as a whole, each once."""
 
     hears_crops = False
 
-    def __init__(
+    def __init__(self, path: Path, device: torch.device, samples: int | None = None) -> None:
+        """Loads a checkpoint, which has heard nothing yet.
+
+        Args:
+            path: The checkpoint.
+            device: Where it is computed.
+            samples: To what length it hears clips cut or repeated, if not to that of its own clip.
+        """
+        self._model = load_teacher(path, samples).to(device)
+        self.key = f"clips:{weights_hash(self._model)}" + (f":{samples}" if samples else "")
+        self.features = features_of(self._model)
+
+    def ask(
         self,
-        path: Path,
         clips: Sequence[np.ndarray],
         cache: Path,
         watch: Callable[[Sequence[int]], Iterable[int]],
-        device: torch.device,
-        *,
         asked: Sequence[int] | None = None,
-        samples: int | None = None,
     ) -> None:
-        """Looks up what it said of each clip, and asks it about the rest.
+        """Looks up what it said of each clip, and asks it, once and for all, about the rest.
 
         Args:
-            path: Its checkpoint.
             clips: Recordings, int16.
             cache: Folder of the database.
             watch: Wraps numbers of clips to show the progress.
-            device: Where it is computed.
             asked: Which recordings it is asked about; all if not given.
-            samples: To what length it hears them cut or repeated, if not to that of its own clip.
+
+        Raises:
+            UserError: What it says cannot be kept.
         """
-        model = load_teacher(path, samples).to(device)
-        self.key = f"clips:{weights_hash(model)}" + (f":{samples}" if samples else "")
+        model, device = self._model, device_of(self._model)
+        del self._model  # a large one is needed no more
         which = list(range(len(clips)) if asked is None else asked)
         make_folder(cache)
         kept = cache / "opinions.sqlite"
@@ -166,7 +184,6 @@ class ClipTeacher(Teacher):
                 said = np.stack(_ask_all(model, self.key, [clips[index] for index in which], database, watch))
         except sqlite3.Error as error:  # a full disk, or a file that something else wrote
             raise UserError(f"cannot keep opinions in {kept}: {one_line(error)}") from error
-        self.features = said.shape[1] - 2
         self._said = torch.zeros(len(clips), said.shape[1], device=device)
         self._said[which] = torch.from_numpy(said).to(device)
         self._known = torch.zeros(len(clips), device=device)
@@ -198,7 +215,6 @@ def _ask_all(
 
 
 def _said(model: Detector, waveforms: np.ndarray) -> np.ndarray:
-    device = next(model.parameters()).device
     with torch.inference_mode():
-        output: DetectorOutput = model(torch.from_numpy(waveforms).to(device))
+        output: DetectorOutput = model(torch.from_numpy(waveforms).to(device_of(model)))
     return torch.cat([output.logits, output.embedding], dim=1).float().cpu().numpy()

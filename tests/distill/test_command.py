@@ -103,6 +103,32 @@ def test_teachers_that_nothing_is_asked_of_are_refused(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("sections", "teacher", "message"),
+    [
+        ({}, "--teacher", "no such checkpoint"),
+        ({}, "--clip-teacher", "no such checkpoint"),
+        ({"schedule": {"accumulate": 3}}, "", "multiple of schedule.accumulate"),
+        ({"distill": {"layer": "middle", "layer_weight": 1.0}}, "", "no part 'middle'"),
+        ({"loss": {"name": "oc-softmax"}}, "", "oc-softmax"),
+    ],
+)
+def test_what_cannot_be_carried_out_is_refused_before_the_corpus_is_decoded(
+    sections: dict[str, Any],
+    teacher: str,
+    message: str,
+    corpus: Path,
+    teacher_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session, "decode", lambda *_: pytest.fail("decoded"))
+    flags = [teacher or "--teacher", tmp_path / "none.pth" if teacher else teacher_file]
+    config = write_recipe(tmp_path, **sections)
+    with pytest.raises(UserError, match=message):
+        distill.main(arguments(config, corpus, tmp_path / "out", *flags))
+
+
 def test_a_slow_teacher_hears_a_transfer_set_alone(corpus: Path, teacher_file: Path, tmp_path: Path) -> None:
     of_transfer = {"excerpts": {"*": 1.5}, "changed_share": 0.5}
     learnt = {"clip_teachers_hear": "unlabelled", "clip_samples": CROP, "feature_weight": 1.0}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -46,9 +45,10 @@ def test_what_a_teacher_said_of_clips_is_kept(
             asked.append(number)
             yield number
 
-    def ask(some: list[np.ndarray], **how: Any) -> Opinion:
+    def ask(some: list[np.ndarray], samples: int | None = None, only: list[int] | None = None) -> Opinion:
         asked.clear()
-        teacher = ClipTeacher(teacher_file, some, tmp_path, watch, torch.device("cpu"), **how)
+        teacher = ClipTeacher(teacher_file, torch.device("cpu"), samples)
+        teacher.ask(some, tmp_path, watch, only)
         return teacher.hears(heard([0] * len(some)))(torch.arange(len(some)))
 
     first = ask(clips[:5])
@@ -66,7 +66,7 @@ def test_what_a_teacher_said_of_clips_is_kept(
     heard_short = score_clips(load_teacher(teacher_file, CROP), clips)
     assert np.allclose(shorter.logits[:, 1].numpy(), heard_short, atol=1e-5)
     assert float((shorter.logits - more.logits).abs().max()) > 1e-3
-    some = ask(clips, asked=[1, 4])
+    some = ask(clips, only=[1, 4])
     assert some.known is not None
     assert some.known.tolist() == [0, 1, 0, 0, 1, 0]
     assert torch.equal(some.logits[[1, 4]], more.logits[[1, 4]])
@@ -80,13 +80,13 @@ def test_asking_goes_on_where_it_was_interrupted(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ClipTeacher(teacher_file, clips, tmp_path, interrupted, torch.device("cpu"))
+        ClipTeacher(teacher_file, torch.device("cpu")).ask(clips, tmp_path, interrupted)
     with sqlite3.connect(tmp_path / "opinions.sqlite") as database:
         [(count,)] = database.execute("SELECT count(*) FROM opinions")
     database.close()
     assert count == 1
     asked: list[int] = []
-    ClipTeacher(teacher_file, clips, tmp_path, lambda n: asked.extend(n) or n, torch.device("cpu"))
+    ClipTeacher(teacher_file, torch.device("cpu")).ask(clips, tmp_path, lambda n: asked.extend(n) or n)
     assert len(asked) == 5
 
 
@@ -96,7 +96,7 @@ def test_opinions_that_cannot_be_kept_are_told_of(
     kept = tmp_path / "opinions.sqlite"
     kept.write_bytes(b"something else" * 100)
     with pytest.raises(UserError, match=f"cannot keep opinions in {kept}: file is not a database"):
-        ClipTeacher(teacher_file, clips, tmp_path, iter, torch.device("cpu"))
+        ClipTeacher(teacher_file, torch.device("cpu")).ask(clips, tmp_path, iter)
 
 
 def test_public_weights_teach_at_the_length_of_the_crops(shared: Path) -> None:
