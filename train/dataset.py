@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -29,6 +29,7 @@ from train.recipe import DataRecipe
 CLASSES = (SPOOF, BONAFIDE)  # in the order of the logits
 UNLABELLED = "unlabelled"  # speech that only teachers have an opinion of
 NO_LABEL = -1  # of such a crop
+REFUSED_SHOWN = 3  # of the recordings that cannot be used
 INT16_SCALE = 32_768
 LISTED = ("path", "label", "split", "dataset", "attack", "licence", "source")
 
@@ -215,15 +216,14 @@ def decode(
             ends, whatever ends it: the file has no name.
 
     Raises:
-        UserError: A recording cannot be read, or the folder has no room for them.
+        UserError: Recordings cannot be used, all of which are counted, or the folder has no room for them.
     """
     if folder is None or not rows:
-        return [_samples(row) for row in watch(rows)]
+        return list(_usable(watch(rows)))
     sizes = []
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
-            for row in watch(rows):
-                clip = _samples(row)
+            for clip in _usable(watch(rows)):
                 file.write(clip.tobytes())
                 sizes.append(len(clip))
             file.flush()
@@ -231,6 +231,22 @@ def decode(
     except OSError as error:
         raise UserError(f"{folder} cannot keep the decoded recordings: {error.strerror or error}") from error
     return np.split(everything, np.cumsum(sizes)[:-1])
+
+
+def _usable(rows: Iterable[Row]) -> Iterator[np.ndarray]:
+    """Yields every recording, and tells at the end of those that are none, lest each cost an attempt."""
+    refused = []
+    for row in rows:
+        try:
+            yield _samples(row)
+        except UserError as error:
+            refused.append(str(error))
+    if len(refused) == 1:
+        raise UserError(refused[0])
+    if refused:
+        shown = "; ".join(refused[:REFUSED_SHOWN])
+        more = "; ..." if len(refused) > REFUSED_SHOWN else ""
+        raise UserError(f"{len(refused):,} recordings cannot be used: {shown}{more}")
 
 
 def _samples(row: Row) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import timeit
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,21 @@ def test_decoded_recordings_take_no_name_in_their_folder(corpus: Path, tmp_path:
     assert decode([], iter, tmp_path) == []
     assert list(tmp_path.iterdir()) == []
     assert all(np.array_equal(one, other) for one, other in zip(here, kept, strict=True))
+
+
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_all_recordings_that_cannot_be_used_are_told_at_once(
+    in_folder: bool, corpus: Path, tmp_path: Path
+) -> None:
+    rows = read_rows(corpus / "manifest.tsv", corpus)[:6]
+    damaged = [replace(row, folder=tmp_path) for row in rows[1:]]
+    one = r"^'[^\n;]*' does not exist"
+    with pytest.raises(UserError, match=rf"{one}$"):
+        decode([rows[0], damaged[0]], iter, tmp_path if in_folder else None)
+    with pytest.raises(
+        UserError, match=rf"^5 recordings cannot be used: {one[1:]}(; {one[1:]}){{2}}; \.\.\.$"
+    ):
+        decode([rows[0], *damaged], iter, tmp_path if in_folder else None)
 
 
 def test_a_folder_without_room_for_recordings_is_named(
