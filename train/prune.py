@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from antispoof.checkpoint import load_model, save_checkpoint
 from antispoof.errors import UserError, run
@@ -71,7 +71,8 @@ def prune(model: Detector, keep: float) -> Detector:
 
 def _stages(model: FineStructureCnn) -> list[ConvNorm]:
     """Returns what makes the channels of each stage."""
-    return [m.pointwise if isinstance(m, SeparableBlock) else m for m in model.encoder]
+    stages = [m.pointwise if isinstance(m, SeparableBlock) else m for m in model.encoder]
+    return [stage for stage in stages if isinstance(stage, ConvNorm)]  # which are all
 
 
 def _kept_channels(model: FineStructureCnn, keep: float) -> list[Tensor]:
@@ -89,7 +90,8 @@ def _kept_channels(model: FineStructureCnn, keep: float) -> list[Tensor]:
         score = torch.stack(lengths[stage:together]).square().sum(dim=0)
         count = _rounded(keep * len(score), len(score))
         # A block that changed its width must go on doing so, or it would gain a residual sum.
-        unit_stride = stage > 0 and model.encoder[stage].depthwise.conv.stride == (1, 1)
+        block = model.encoder[stage]
+        unit_stride = isinstance(block, SeparableBlock) and block.depthwise.conv.stride == (1, 1)
         if unit_stride and count == len(kept[-1]):
             count = min(count + MULTIPLE, len(score))
         kept.append(score.topk(count).indices.sort().values)
@@ -104,6 +106,8 @@ def _rounded(count: float, most: int) -> int:
 def _lengths(stage: ConvNorm) -> Tensor:
     """Returns the length of each filter ``(channels,)`` with its norm folded in."""
     norm = stage.norm
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_var is not None
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     return (stage.conv.weight.flatten(1).norm(dim=1) * scale.abs()).detach()
 

@@ -167,9 +167,8 @@ def speak(engine: str, voice: str, texts: Sequence[str], path: Path, generator: 
     """
     with tempfile.TemporaryDirectory() as folder:
         text, made = Path(folder) / "text.txt", Path(folder) / "speech.wav"
-        said = generator.choice(
-            len(texts), min(len(texts), generator.integers(1, MOST_SENTENCES + 1)), replace=False
-        )
+        sentences = min(len(texts), int(generator.integers(1, MOST_SENTENCES + 1)))
+        said = generator.choice(len(texts), sentences, replace=False)
         text.write_text(" ".join(texts[index] for index in said) + "\n", encoding="utf-8")
         write_by_program(ENGINES[engine].command(voice, text, made, generator), made)
         write_clip(path, trim_silence(load_audio(made)))
