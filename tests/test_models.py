@@ -96,10 +96,11 @@ def settle_norms(model: Detector) -> None:
             for values, low, high in (
                 (module.running_mean, -0.5, 0.5),
                 (module.running_var, 0.5, 2.0),
-                (module.weight.data, 0.5, 1.5),
-                (module.bias.data, -0.5, 0.5),
+                (module.weight, 0.5, 1.5),
+                (module.bias, -0.5, 0.5),
             ):
-                values.copy_(low + (high - low) * torch.rand(values.shape, generator=random))
+                if values is not None:  # a norm may have neither scale nor statistics
+                    values.data.copy_(low + (high - low) * torch.rand(values.shape, generator=random))
 
 
 # The meta device computes nothing and refuses tensors of another, as a GPU does. It cannot leave autocast, as

@@ -89,29 +89,31 @@ def group_of_one(tmp_path: Path) -> Iterator[None]:
 KINDS = {(5, 3): nn.BatchNorm1d, (5, 3, 4, 2): nn.BatchNorm2d, (5, 4, 3): NodeBatchNorm}
 
 
-@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize(
+    "settings", [{}, {"momentum": None}, {"affine": False}, {"track_running_stats": False}], ids=str
+)
 @pytest.mark.parametrize("shape", KINDS)
 def test_a_shared_norm_is_a_batch_norm(
-    group_of_one: None, shape: tuple[int, ...], momentum: float | None
+    group_of_one: None, shape: tuple[int, ...], settings: dict[str, Any]
 ) -> None:
     torch.manual_seed(0)
-    plain = KINDS[shape](3, momentum=momentum)
-    nn.init.uniform_(plain.weight)
-    both = [nn.Sequential(plain), nn.Sequential(type(plain)(3, momentum=momentum))]
+    both = [nn.Sequential(nn.Conv1d(1, 1, 1), KINDS[shape](3, **settings)) for _ in range(2)]
+    for parameter in both[0][1].parameters():
+        nn.init.uniform_(parameter)
     both[1].load_state_dict(both[0].state_dict())
     share_norms(both[1])
-    assert isinstance(both[1][0], SharedBatchNorm)
+    assert isinstance(both[1][1], SharedBatchNorm)
     x = torch.randn(shape)
     results = []
-    for model in both:
+    for _, norm in both:
         given = x.clone().requires_grad_()
-        y = model(given)
+        y = norm(given)
         (y**3).sum().backward()
-        model(2 * given)
-        results.append((y.detach(), given.grad, model[0].weight.grad, *model[0].buffers()))
+        norm(2 * given)
+        results.append((y.detach(), given.grad, *(p.grad for p in norm.parameters()), *norm.buffers()))
     for one, other in zip(*results, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
-    assert torch.allclose(both[0].eval()(x), both[1].eval()(x), atol=1e-5)
+    assert torch.allclose(both[0][1].eval()(x), both[1][1].eval()(x), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", model_names())

@@ -124,7 +124,7 @@ class SharedBatchNorm(_BatchNorm):
                 self.running_mean.lerp_(mean, share)
                 self.running_var.lerp_(variance * (count / max(count - 1, 1)), share)
         y = centred * torch.rsqrt(variance + self.eps).view(shape)
-        return y * self.weight.view(shape) + self.bias.view(shape)
+        return y * self.weight.view(shape) + self.bias.view(shape) if self.affine else y
 
 
 class SharedNodeBatchNorm(SharedBatchNorm):
@@ -137,10 +137,13 @@ class SharedNodeBatchNorm(SharedBatchNorm):
 
 def share_norms(model: nn.Module) -> None:
     """Replaces every batch norm, in place, by one over all ranks; names and weights stay."""
+    device = next(model.parameters()).device
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, _BatchNorm):
                 kind = SharedNodeBatchNorm if isinstance(child, NodeBatchNorm) else SharedBatchNorm
-                shared = kind(child.num_features, child.eps, child.momentum)
+                shared = kind(
+                    *(child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats)
+                )
                 shared.load_state_dict(child.state_dict())
-                setattr(parent, name, shared.to(child.weight.device))
+                setattr(parent, name, shared.to(device))
