@@ -145,6 +145,16 @@ def _leaky_relu(x: Tensor, alpha: float = 0.01) -> Tensor:
     return F.leaky_relu(x, alpha)
 
 
+@operation("sigmoid_hard")
+def _sigmoid_hard(x: Tensor, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
+    return (alpha * x + beta).clamp(0, 1)
+
+
+@operation("thresholded_relu", exact=True)
+def _thresholded_relu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    return torch.where(x >= alpha, x, 0.0)
+
+
 @operation("gelu")
 def _gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
     if mode == "SIGMOID_APPROXIMATION":

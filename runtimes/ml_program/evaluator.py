@@ -140,7 +140,10 @@ class Evaluator:
             self._constants[name] = self._constant(operation.arguments.get("val"), declared)
             return None
         if operation.kind not in KINDS:
-            raise UserError(f"the operation {operation.kind!r} ({operation.name}) is not supported")
+            raise UserError(
+                f"the operation {operation.kind!r} ({operation.name}) is not supported by the evaluator, "
+                "which runs packages where Core ML is not (runtimes/ml_program)"
+            )
         bound, taken = self._arguments(operation)
         kind = KINDS[operation.kind]
         gives = tuple(

@@ -97,7 +97,13 @@ def cases() -> dict[str, Build]:
                 x=v["x"], begin=[-1, 0, 0, 0], end=[0, 3, 4, 6], squeeze_mask=[True, False, False, False]
             ),
             "slice_by_size": lambda mb, v: mb.slice_by_size(x=v["x"], begin=[0, 1, 1, 0], size=[2, 1, -1, 3]),
+            "sigmoid_hard": lambda mb, v: mb.sigmoid_hard(x=v["x"], alpha=0.4, beta=0.3),
+            # Of a value of its own: coremltools overwrites what it is inferred from.
+            "thresholded_relu": lambda mb, v: mb.thresholded_relu(x=mb.mul(x=v["x"], y=2.0), alpha=0.5),
             "pad": lambda mb, v: mb.pad(x=v["x"], pad=[0, 0, 1, 2, 3, 0], mode="constant", constant_val=1.5),
+            "pad, every axis named": lambda mb, v: mb.pad(
+                x=v["x"], pad=[0, 0, 0, 0, 1, 1, 0, 0], mode="replicate"
+            ),
             "pad, reflected": lambda mb, v: mb.pad(x=v["x"], pad=[1, 2, 2, 1], mode="reflect"),
             "gather": lambda mb, v: mb.gather(x=v["x"], indices=v["i"], axis=1),
             "gather_along_axis": lambda mb, v: mb.gather_along_axis(x=v["x"], indices=v["j"], axis=1),
