@@ -36,6 +36,13 @@ class ScoresDiffer(CheckFailed):
         self.clip = clip
 
 
+class NoRule(UserError):
+    """A converter does not know an operation of the network."""
+
+    def __init__(self, converter: str, operation: str) -> None:
+        super().__init__(f"{converter} has no rule for {operation}")
+
+
 @dataclass(frozen=True)
 class Call:
     """What a part of the network was given, and the tensors that it gave."""
@@ -98,10 +105,13 @@ def naming_culprit(
 
     Raises:
         CheckFailed: The export failed; names the part and quotes the failure.
+        UserError: There is no trial, and the converter does not know an operation.
     """
     try:
         yield
     except Exception as error:
+        if trial is None and isinstance(error, NoRule):
+            raise UserError(f"{error}; --bisect names the part that has it") from error
         # Without its libraries, nothing can be exported.
         if trial is None or isinstance(error.__cause__, ImportError):
             raise

@@ -1,7 +1,8 @@
 """A traced network in the operations that Core ML's converter takes, everything constant computed ahead.
 
-The converter has no rule for some of PyTorch's shorthand (a pool without a stride, ``&`` of two masks,
-a product with a vector) and mistypes arithmetic on constants, so neither is left for it to meet.
+What the converter has no rule for, such as a recurrent layer, is taken apart as PyTorch does it. It also
+stumbles over some shorthand (a pool without a stride, ``&`` of two masks, a product with a vector) and
+mistypes arithmetic on constants, so neither is left for it to meet.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._decomp import decomposition_table
+from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.fx.node import map_arg
 
 from antispoof.formats import format_named
 from antispoof.lowering import NEURAL_ENGINE, Lowering, lowering
 from export import neural_engine
+from export.bisection import NoRule
 
 aten = torch.ops.aten
 
@@ -24,14 +28,41 @@ aten = torch.ops.aten
 def core_ml_program(
     network: nn.Module, example: tuple[Tensor, ...], *, for_neural_engine: bool = False
 ) -> ExportedProgram:
-    """Returns a network for inputs of these shapes, traced, folded and in operations of the converter."""
+    """Returns a network for inputs of these shapes, traced, folded and in operations of the converter.
+
+    Raises:
+        NoRule: It has an operation that the converter does not know.
+    """
     with lowering(lowering_for(for_neural_engine)), torch.no_grad():
         traced = torch.export.export(network, example, strict=False)
     module = traced.module(check_guards=False)
     fold_constants(module)
-    table = {**_TABLE, **neural_engine.TABLE} if for_neural_engine else _TABLE
+    table = {**_taken_apart(), **_TABLE, **(neural_engine.TABLE if for_neural_engine else {})}
     with torch.no_grad():
-        return torch.export.export(module, example, strict=False).run_decompositions(table)
+        program = torch.export.export(module, example, strict=False).run_decompositions(table)
+    _refuse_unknown(program)
+    return program
+
+
+def _taken_apart() -> dict[Any, Callable[..., Any]]:
+    """Returns PyTorch's own decompositions of what the converter has no rule for, or a broken one."""
+    broken = (aten.rms_norm.default,)
+    known = decomposition_table | torch.export.default_decompositions()
+    return {op: rule for op, rule in known.items() if op in broken or not _has_rule(op)}
+
+
+def _has_rule(target: Any) -> bool:
+    from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
+    from coremltools.converters.mil.frontend.torch.utils import sanitize_op_kind
+
+    kind = target.name() if isinstance(target, OpOverload) else target.__name__
+    return sanitize_op_kind(kind) in _TORCH_OPS_REGISTRY
+
+
+def _refuse_unknown(program: ExportedProgram) -> None:
+    for node in program.graph.nodes:
+        if node.op == "call_function" and not _has_rule(node.target):
+            raise NoRule("Core ML's converter", str(node.target))
 
 
 def lowering_for(neural_engine: bool) -> Lowering:
@@ -89,6 +120,21 @@ def _max_pool2d(
     return NotImplemented if stride else aten.max_pool2d(x, kernel, kernel, padding, dilation, ceil_mode)
 
 
+def _max_pool1d(
+    x: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    ceil_mode: bool = False,
+) -> Any:
+    return NotImplemented if stride else aten.max_pool1d(x, kernel, kernel, padding, dilation, ceil_mode)
+
+
+def _rfft(x: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Any:
+    return aten.fft_rfft(x, n, dim, "backward") if norm is None else NotImplemented
+
+
 def _same(x: Tensor) -> Tensor:
     return aten.clone(x)
 
@@ -98,6 +144,8 @@ _TABLE: dict[Any, Callable[..., Any]] = {
     aten.__and__.Tensor: torch.logical_and,
     aten.__or__.Tensor: torch.logical_or,
     aten.matmul.default: _matmul,
+    aten.max_pool1d.default: _max_pool1d,
     aten.max_pool2d.default: _max_pool2d,
+    aten.fft_rfft.default: _rfft,
     aten.alias.default: _same,
 }

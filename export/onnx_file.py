@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -19,11 +20,13 @@ from antispoof.formats import format_named
 from antispoof.lowering import lowering
 from antispoof.manifest import FACTS_KEY, Manifest
 from antispoof.models import freeze
+from export.bisection import NoRule
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph, trace
 from runtimes.ort import open_session
 
 DEFAULT_OPSET = 18
 OPSETS = range(18, 25)  # 18 is what torch's exporter writes natively; beyond 24 nothing was tried
+NO_RULE = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)', overload='([^']+)'")
 
 
 def convert(graph: ScoreGraph, *, opset: int, dynamic_batch: bool, time_tiles: int = 1) -> Any:
@@ -67,7 +70,13 @@ def _exporting(time_tiles: int) -> Iterator[None]:
 
 
 def _model(traced: torch.export.ExportedProgram, opset: int, **names: Any) -> Any:
-    program = torch.onnx.export(traced, dynamo=True, opset_version=opset, verbose=False, **names)
+    try:
+        program = torch.onnx.export(traced, dynamo=True, opset_version=opset, verbose=False, **names)
+    except torch.onnx.OnnxExporterError as error:
+        unknown = NO_RULE.search(str(error))
+        if unknown is None:
+            raise
+        raise NoRule("torch's ONNX exporter", f"{unknown[1]}.{unknown[2]}") from error
     assert program is not None
     return program.model_proto
 

@@ -22,11 +22,13 @@ from antispoof.lowering import lowering
 from antispoof.manifest import Manifest
 from antispoof.models import freeze
 from antispoof.native_log import silent_stderr
+from export.bisection import NoRule
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
 from export.litert_lowering import elu_as_one_operation
 from runtimes.litert import open_interpreter
 from runtimes.tflite_bytes import embedded, packed, schema, unpacked
 
+NO_RULE = re.compile(r"Lowering not found: (\S+)")
 MAX_JOINED = 5  # tensors that XNNPACK concatenates in one operation
 
 
@@ -67,10 +69,20 @@ def _model(network: Callable[[], nn.Module], example: tuple[Tensor, ...]) -> Any
             raise UserError(f"{error.name} is not installed: pip install 'antispoof[tflite]'") from error
         litert_torch.config.show_progress = False
         with lowering(format_named("tflite").lowering), elu_as_one_operation():
-            content = litert_torch.convert(network().eval(), example).model_content()
+            content = _content(litert_torch, network().eval(), example)
     model = unpacked(content)
     _split_joins(model)
     return model
+
+
+def _content(litert_torch: Any, network: nn.Module, example: tuple[Tensor, ...]) -> Any:
+    try:
+        return litert_torch.convert(network, example).model_content()
+    except RuntimeError as error:
+        unknown = NO_RULE.search(str(error))
+        if unknown is None:
+            raise
+        raise NoRule("TFLite's converter", unknown[1]) from error
 
 
 def _split_joins(model: Any) -> None:

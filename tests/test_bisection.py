@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from antispoof.models import Detector, DetectorOutput, create_model, model_names
 from antispoof.models.detector import Config
 from antispoof.pretrained import Weights
 from antispoof.speechlike import speech_like_batch
-from export import bisection, coreml_file, onnx_file, tflite_file, to_coreml, to_onnx
+from export import bisection, coreml_file, onnx_file, tflite_file, to_coreml, to_onnx, to_tflite
 from export.bisection import ScoresDiffer, Trial, find_culprit, naming_culprit, record_calls
 
 TOLERANCE = 1e-4  # see antispoof.formats
@@ -90,6 +91,25 @@ def test_an_operation_that_cannot_be_converted_is_named(format: str, clip: Tenso
     assert culprit is not None
     assert (culprit.path, culprit.kind) == ("block.steps.1.1", "Determinant")
     assert culprit.problem.startswith("cannot be exported: ")
+
+
+class Median(nn.Module):
+    """What no exporter has an operation for, nor PyTorch a decomposition."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.median(dim=2, keepdim=True).values
+
+
+@pytest.mark.parametrize("command", [to_onnx, to_coreml, to_tflite])
+def test_an_unknown_operation_is_told_in_one_line(
+    command: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    weights = Weights(Toy(Median()), "made up", "none")
+    monkeypatch.setattr(command, "take_weights", lambda args: weights)
+    with pytest.raises(UserError, match=r"has no rule for aten\.median\.dim; --bisect names"):
+        command.main(["--out", str(tmp_path / "out")])
+    with pytest.raises(CheckFailed, match=r"has no rule for .* fails alone is block.steps.1.1 \(Median\)"):
+        command.main(["--bisect", "--out", str(tmp_path / "out")])
 
 
 @pytest.mark.parametrize("format", FORMATS)
