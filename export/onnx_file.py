@@ -26,6 +26,7 @@ from runtimes.ort import open_session
 
 DEFAULT_OPSET = 18
 OPSETS = range(18, 25)  # 18 is what torch's exporter writes natively; beyond 24 nothing was tried
+RECURRENT = ("GRU", "LSTM", "RNN")
 NO_RULE = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)', overload='([^']+)'")
 
 
@@ -78,7 +79,67 @@ def _model(traced: torch.export.ExportedProgram, opset: int, **names: Any) -> An
             raise
         raise NoRule("torch's ONNX exporter", f"{unknown[1]}.{unknown[2]}") from error
     assert program is not None
-    return program.model_proto
+    model = program.model_proto
+    _fold_recurrent_weights(model.graph)
+    return model
+
+
+def _fold_recurrent_weights(graph: Any) -> None:
+    """Puts the weights of recurrent layers into the file as ONNX orders them.
+
+    torch's exporter leaves its own order there, and slices and joins that change it: each loading would do
+    so anew, and no quantizer would know the result for weights.
+    """
+    from onnx import numpy_helper
+    from onnx.reference import ReferenceEvaluator
+
+    constants = {row.name: row for row in graph.initializer}
+    made_by = {name: node for node in graph.node for name in node.output}
+
+    def value(name: str) -> tuple[np.ndarray, str] | None:
+        """Returns a value that no input reaches, and the name of the weights that it is made of."""
+        if name in constants:
+            return numpy_helper.to_array(constants[name]), name
+        given = [value(source) for source in made_by[name].input] if name in made_by else []
+        known = [row for row in given if row is not None]
+        if not known or len(known) < len(given):
+            return None
+        node = made_by[name]
+        results = ReferenceEvaluator(node).run(
+            None, dict(zip(node.input, (array for array, _ in known), strict=True))
+        )
+        return results[list(node.output).index(name)], known[0][1]
+
+    for node in [node for node in graph.node if node.op_type in RECURRENT]:
+        for place, name in enumerate(node.input):
+            found = value(name) if name and name not in constants else None
+            if found is not None:
+                ordered = f"{found[1]}.ordered"
+                if ordered not in constants:
+                    constants[ordered] = numpy_helper.from_array(found[0], ordered)
+                    graph.initializer.append(constants[ordered])
+                node.input[place] = ordered
+    _drop_unread(graph)
+
+
+def _drop_unread(graph: Any) -> None:
+    """Removes nodes and constants that lead to no output."""
+    read = {row.name for row in graph.output}
+    for node in reversed(list(graph.node)):
+        if read.isdisjoint(node.output):
+            graph.node.remove(node)
+        else:
+            read.update(name for inner in _inside(node) for name in inner.input)
+    for row in [row for row in graph.initializer if row.name not in read]:
+        graph.initializer.remove(row)
+
+
+def _inside(node: Any) -> Iterator[Any]:
+    """Yields a node and those of the graphs inside it."""
+    yield node
+    for attribute in node.attribute:
+        for inner in _graphs(attribute.g) if attribute.HasField("g") else ():
+            yield from inner.node
 
 
 class quiet_exporter:

@@ -20,6 +20,7 @@ from onnx import ModelProto, NodeProto, TensorProto, shape_inference
 
 from antispoof.errors import UserError
 from quantize.onnx_graph import OnnxGraph, attribute
+from quantize.scope import RECURRENT
 
 LARGEST_WRITTEN_OUT = 2**24  # values that the outputs of a convolution may see: 128 MiB
 INTEGER_KERNELS = ("MatMul", "Gemm")  # read integers and return float
@@ -77,6 +78,8 @@ class _Widener:
         """Makes a node compute in float64; who needs its results in float32 finds them under their names."""
         if any(row.HasField("g") for row in node.attribute):
             raise UserError(f"-f64 does not reach into {node.op_type} {node.name}; use another recipe")
+        if node.op_type in RECURRENT:
+            raise UserError(f"-f64 has no kernel for {node.op_type} {node.name}; use another recipe")
         inputs = [self._widened(name) if self._is_float(name) else name for name in node.input]
         results = [name for name in node.output if name in self.shapes]
         lower = LOWERED.get(node.op_type)

@@ -13,7 +13,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from quantize.onnx_graph import OnnxGraph
 from quantize.recipes import Recipe
-from quantize.scope import Layer, layers_in_scope
+from quantize.scope import Layer, layers_in_scope, recurrent_layers
 from quantize.static_int import find_region
 
 LARGEST = float(np.finfo(np.float16).max)
@@ -28,9 +28,8 @@ def to_float16(model: ModelProto, recipe: Recipe) -> ModelProto:
     """
     graph = OnnxGraph(model)
     layers = layers_in_scope(graph)
-    if recipe.mixed:
-        _store(graph, layers)
-    else:
+    _store(graph, [*(layers if recipe.mixed else ()), *recurrent_layers(graph)])
+    if not recipe.mixed:
         _compute(graph, [*(layer.node for layer in layers), *find_region(graph, layers).inside])
     return graph.finish()
 

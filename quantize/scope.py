@@ -19,6 +19,7 @@ from quantize.onnx_graph import OnnxGraph
 
 REARRANGING = ("Reshape", "Transpose", "Slice", "Split", "Squeeze", "Unsqueeze", "Identity")
 WEIGHTED = ("Conv", "MatMul", "Gemm")
+RECURRENT = ("GRU", "LSTM", "RNN")  # of which ONNX Runtime has no kernel on integers, nor one in float16
 Name = TypeVar("Name", bound=Hashable)  # of a tensor: a text or a number
 LINEAR_WEIGHTS = 16_384  # a projection with fewer is not worth its error: AASIST-L's largest has 1,024
 
@@ -28,7 +29,7 @@ class Layer:
     """A node with constant weights.
 
     Attributes:
-        node: Conv, MatMul or Gemm.
+        node: Conv, MatMul or Gemm, or a recurrent node.
         weight: Name of the constant.
         axis: Along which its output channels lie.
         bias: Name of the constant bias, if there is one.
@@ -102,6 +103,20 @@ def layers_in_scope(graph: OnnxGraph, everything: bool = False) -> list[Layer]:
         for layer in layers
         if id(layer.node) not in heard
         and (layer.is_convolution or np.size(graph.constants[layer.weight]) >= LINEAR_WEIGHTS)
+    ]
+
+
+def recurrent_layers(graph: OnnxGraph) -> list[Layer]:
+    """Returns what is worth storing in fewer bits of recurrent nodes, which compute in float32 all the same.
+
+    A node has two constants: what it does with its input, and with its state. Both directions share scales.
+    """
+    return [
+        Layer(node, name, axis=1, bias=None)
+        for node in graph.nodes
+        if node.op_type in RECURRENT
+        for name in node.input[1:3]
+        if name in graph.constants and np.size(graph.constants[name]) >= LINEAR_WEIGHTS
     ]
 
 

@@ -33,7 +33,7 @@ from onnx import ModelProto, NodeProto, ValueInfoProto
 from quantize.calibration import Grid, Histogram, Observer, observe, widened
 from quantize.onnx_graph import QDQ_16_BIT_OPSET, OnnxGraph, attribute
 from quantize.recipes import Recipe
-from quantize.scope import Layer, layers_in_scope
+from quantize.scope import Layer, layers_in_scope, recurrent_layers
 from quantize.weights import fold_weights, store_weights
 from runtimes.ort import open_session
 
@@ -121,9 +121,9 @@ class Calibrated:
         grids = {name: widened(grid, widths.get(name, 1.0)) for name, grid in self.grids.items()}
         graph = OnnxGraph(self.model)
         layers = layers_in_scope(graph, self.recipe.everything)
-        for layer in layers:
-            if layer.node.output[0] in self.small:
-                fold_weights(graph, layer, self.recipe)
+        small = [layer for layer in layers if layer.node.output[0] in self.small]
+        for layer in (*small, *recurrent_layers(graph)):
+            fold_weights(graph, layer, self.recipe)
         kept = [layer for layer in layers if layer.node.output[0] not in self.small]
         return Rewriter(graph, self.recipe, find_region(graph, kept), grids, self.largest).rewrite()
 

@@ -13,7 +13,7 @@ from onnx import ModelProto
 from antispoof.errors import UserError
 from quantize.onnx_graph import QDQ_16_BIT_OPSET, OnnxGraph
 from quantize.recipes import Recipe
-from quantize.scope import layers_in_scope
+from quantize.scope import layers_in_scope, recurrent_layers
 from quantize.weights import fold_weights
 
 DYNAMIC = ("MatMul", "Gemm")  # not Conv: its dynamic kernel is 4.5 times slower than the float one
@@ -22,7 +22,7 @@ DYNAMIC = ("MatMul", "Gemm")  # not Conv: its dynamic kernel is 4.5 times slower
 def weights_only(model: ModelProto, recipe: Recipe) -> ModelProto:
     """Returns the model with integer weights; it computes in float, so only the file becomes smaller."""
     graph = OnnxGraph(model)
-    for layer in layers_in_scope(graph, recipe.everything):
+    for layer in (*layers_in_scope(graph, recipe.everything), *recurrent_layers(graph)):
         fold_weights(graph, layer, recipe)
     return graph.finish(QDQ_16_BIT_OPSET if recipe.weight_bits == 4 else None)
 
@@ -30,7 +30,7 @@ def weights_only(model: ModelProto, recipe: Recipe) -> ModelProto:
 def dynamic(model: ModelProto, recipe: Recipe) -> ModelProto:
     """Returns the model with integer projections whose input's range is found in every run.
 
-    Convolutions keep float activations; their weights are stored in integers all the same.
+    Convolutions and recurrent layers keep float activations; their weights are stored in integers too.
 
     Raises:
         UserError: The model has no projection that is large enough.
@@ -63,7 +63,7 @@ def dynamic(model: ModelProto, recipe: Recipe) -> ModelProto:
         finally:
             logger.setLevel(level)
         graph = OnnxGraph(onnx.load(target))
-    for layer in layers_in_scope(graph, recipe.everything):
-        if layer.is_convolution:
-            fold_weights(graph, layer, recipe)
+    convolutions = [layer for layer in layers_in_scope(graph, recipe.everything) if layer.is_convolution]
+    for layer in (*convolutions, *recurrent_layers(graph)):
+        fold_weights(graph, layer, recipe)
     return graph.finish()

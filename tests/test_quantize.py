@@ -7,25 +7,33 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import soundfile
+import torch
 from onnx import helper, numpy_helper
+from torch import Tensor, nn
 
 from antispoof.audio import load_audio
 from antispoof.errors import CheckFailed, UserError
 from antispoof.manifest import read_manifest
+from antispoof.models.detector import Config, Detector, DetectorOutput
+from antispoof.pretrained import Weights
 from antispoof.speechlike import speech_like, speech_like_batch
+from export import to_onnx
 from quantize import calibration, onnx_int8, pipeline
 from quantize.calibration import Histogram, observe
+from quantize.float64 import to_float64
 from quantize.pipeline import carry_over
 from quantize.recipes import parse_recipe
 from quantize.static_int import calibrate
 from quantize.uncalibrated_int import dynamic
 from runtimes import load
 from runtimes.ort import open_session
+from tests import quantized_copies
 from tests.quantized_copies import write_recordings
 
 RECIPES = (
@@ -33,6 +41,7 @@ RECIPES = (
     *("w8a16", "w8d8", "w8d8-mixed", "w8", "w4", "f16", "f16-mixed"),
     *("p8", "p6", "p4", "f32-pruned", "w8-pruned", "p6-pruned"),
 )
+SAMPLES = 4_000  # of the recurrent network's clips
 LIST = Path(calibration.__file__).with_name("calibration_clips.txt")
 
 
@@ -218,6 +227,62 @@ def test_dynamic_integers_are_for_large_projections(one_second_model: Path, tmp_
     floats = {name for name, kind in types.items() if kind == onnx.TensorProto.FLOAT}
     assert {"small", "last"} <= floats
     assert "large" not in floats
+
+
+class RecurrentDetector(Detector):
+    """Frames, a GRU and an LSTM in both directions, a small projection."""
+
+    config = Config(SAMPLES)
+    clip_samples = SAMPLES
+    name = "recurrent"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames = nn.Conv1d(1, 64, 160, 160)
+        self.gru = nn.GRU(64, 128, batch_first=True)
+        self.lstm = nn.LSTM(128, 64, batch_first=True, bidirectional=True)
+        self.classify = nn.Linear(128, 2)
+
+    def forward(self, waveform: Tensor) -> DetectorOutput:
+        frames = torch.tanh(30 * self.frames(waveform.unsqueeze(1)))
+        embedding = 4 * self.lstm(self.gru(frames.transpose(1, 2))[0])[0].mean(dim=1)
+        return DetectorOutput(self.classify(embedding), embedding)
+
+
+def exported(command: Any, detector: Detector, folder: Path) -> Path:
+    """Returns what an exporter makes of a network."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(command, "take_weights", lambda args: Weights(detector.eval(), "random", "none"))
+        assert command.main(["--out", str(folder)]) == 0
+    (path,) = (path for path in folder.iterdir() if path.suffix in (".onnx", ".tflite", ".mlpackage"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def recurrent_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    return exported(to_onnx, RecurrentDetector(), tmp_path_factory.mktemp("recurrent"))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "largest_share", "tolerance"),
+    [("w8", 0.35, 2e-3), ("w4", 0.25, 2e-2), ("f16-mixed", 0.6, 2e-4)],
+)
+def test_the_weights_of_recurrent_layers_become_small(
+    recipe: str, largest_share: float, tolerance: float, recurrent_model: Path, tmp_path: Path
+) -> None:
+    recordings = write_recordings(tmp_path, 6, SAMPLES)
+    small = quantized_copies.quantize(onnx_int8.main, recurrent_model, recipe, recordings, tmp_path / "out")
+    assert small.stat().st_size < largest_share * recurrent_model.stat().st_size
+    clips = speech_like_batch(4, SAMPLES, seed=50)
+    np.testing.assert_allclose(
+        load(small).score(clips), load(recurrent_model).score(clips), atol=tolerance, rtol=0
+    )
+
+
+def test_no_recurrent_layer_works_in_float64(recurrent_model: Path) -> None:
+    with pytest.raises(UserError, match="-f64 has no kernel for GRU"):
+        to_float64(onnx.load(recurrent_model))
 
 
 @pytest.mark.parametrize(
