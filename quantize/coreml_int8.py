@@ -40,6 +40,7 @@ from quantize.coreml_scope import activations_in_scope, front_end
 from quantize.palette import palette_of
 from quantize.pipeline import Options, Product, add_arguments, run_command
 from quantize.recipes import Recipe
+from quantize.scope import require_layers
 from runtimes.ml_program.evaluator import Evaluator
 from runtimes.ml_program.package import read_package
 from runtimes.ml_program.program import Program
@@ -96,12 +97,14 @@ def convert(path: Path, recipe: Recipe, clips: np.ndarray, options: Options) -> 
         )
     ranges = {}
     if recipe.activations == "static":
-        ranges = find_ranges(program, activations_in_scope(program), clips, options.observer)
+        layers = activations_in_scope(program)
+        require_layers(layers, recipe)
+        ranges = find_ranges(program, layers, clips, options.observer)
     coremltools = import_coremltools()
     with quiet():
         model = coremltools.models.MLModel(str(path), skip_model_load=True)
         if ranges:
-            model = with_integer_activations(model, activations_in_scope(program), ranges)
+            model = with_integer_activations(model, layers, ranges)
         model = with_small_weights(model, recipe, front_end(program))
     return Held(model)
 

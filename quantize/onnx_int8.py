@@ -32,8 +32,10 @@ import numpy as np
 
 from antispoof.errors import UserError, run
 from antispoof.manifest import FACTS_KEY, Manifest
+from quantize.onnx_graph import OnnxGraph
 from quantize.pipeline import Options, Product, add_arguments, run_command
 from quantize.recipes import Recipe, parse_recipe
+from quantize.scope import layers_in_scope, require_layers
 from quantize.static_int import Calibrated, calibrate
 
 DEFAULT = "w8a8-rr"  # with all 8 bits they saturate on x86 without VNNI: fscnn's score is off by 0.7 there
@@ -72,6 +74,7 @@ def convert(model: Any, recipe: Recipe, clips: np.ndarray, options: Options) -> 
 
 def static(model: Any, recipe: Recipe, clips: np.ndarray, options: Options) -> Calibrated:
     """Returns the model with its ranges, learned and searched as far as the recipe wants it."""
+    require_layers(layers_in_scope(OnnxGraph(model), recipe.everything), recipe)
     calibrated = calibrate(model, recipe, clips, options.observer)
     if recipe.learned:
         from quantize.learned import Schedule, learn

@@ -36,6 +36,7 @@ FLOAT16_TOLERANCE = 0.015  # in score: an eighth of the smallest change that 8 b
 # Thresholds are carried over where 95 % of the scores moved by less than this share of their standard
 # deviation: so far, one decision in fifty was another at most (benchmarks/results/quantized-*.json).
 CARRIED_WITHIN = 0.1
+LEAST_SAVED = 0.05  # of a file all of whose scores stay: what is said of it in its own metadata is less
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def quantize(
     """Writes the quantized file and its manifest; returns the manifest, and the error of each score.
 
     Raises:
-        UserError: The source is no float32 file.
+        UserError: The source is no float32 file, or the recipe changes nothing of it.
         CheckFailed: The scores have nothing to do with the source's any more. Nothing is left behind.
     """
     source = load(args.path)
@@ -176,6 +177,12 @@ def quantize(
         model = product.convert(args.path, recipe, clips, options)
         manifest = write(model, product, manifest, path)
         found = load(path).score(clips)
+        saved = 1 - describe_file(path).bytes / describe_file(args.path).bytes
+        if np.array_equal(found, expected) and saved < LEAST_SAVED:
+            raise UserError(
+                f"{recipe.name} finds no weights in {args.path.name} that are worth storing in fewer bits; "
+                "nothing was written"
+            )
         if not recipe.float16:
             product.add_offset(model, float(np.mean(expected - found)))
             manifest = write(model, product, manifest, path)

@@ -8,14 +8,16 @@ nodes.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from onnx import NodeProto
 
+from antispoof.errors import UserError
 from quantize.onnx_graph import OnnxGraph
+from quantize.recipes import Recipe
 
 REARRANGING = ("Reshape", "Transpose", "Slice", "Split", "Squeeze", "Unsqueeze", "Identity")
 WEIGHTED = ("Conv", "MatMul", "Gemm")
@@ -118,6 +120,19 @@ def recurrent_layers(graph: OnnxGraph) -> list[Layer]:
         for name in node.input[1:3]
         if name in graph.constants and np.size(graph.constants[name]) >= LINEAR_WEIGHTS
     ]
+
+
+def require_layers(layers: Collection[Any], recipe: Recipe) -> None:
+    """Refuses to compute in integers what no layer of a model in scope would compute.
+
+    Raises:
+        UserError: There is none.
+    """
+    if not layers:
+        raise UserError(
+            f"{recipe.name} is for convolutions and large projections behind the front end, of which this "
+            "model has none"
+        )
 
 
 def _hearing_the_waveform(graph: OnnxGraph) -> set[int]:

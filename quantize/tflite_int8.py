@@ -43,6 +43,7 @@ from antispoof.native_log import silent_stderr
 from quantize.calibration import Histogram, Observer, observe
 from quantize.pipeline import Options, Product, add_arguments, run_command
 from quantize.recipes import Recipe
+from quantize.scope import require_layers
 from quantize.tflite_graph import TfliteGraph, add_offset
 from runtimes.tflite_bytes import embedded, unpacked
 
@@ -67,6 +68,8 @@ def convert(path: Path, recipe: Recipe, clips: np.ndarray, options: Options) -> 
     graph = TfliteGraph(path.read_bytes())
     layers = graph.layers_in_scope(recipe.mixed)
     ranges = None
+    if recipe.activations in ("static", "dynamic"):
+        require_layers(layers, recipe)
     if recipe.activations == "static":
         seen = graph.histograms(layers, clips)
         ranges = {name: _range(histogram, options.observer, recipe) for name, histogram in seen.items()}

@@ -23,8 +23,8 @@ from antispoof.manifest import read_manifest
 from antispoof.models.detector import Config, Detector, DetectorOutput
 from antispoof.pretrained import Weights
 from antispoof.speechlike import speech_like, speech_like_batch
-from export import to_onnx
-from quantize import calibration, onnx_int8, pipeline
+from export import to_coreml, to_onnx, to_tflite
+from quantize import calibration, coreml_int8, onnx_int8, pipeline, tflite_int8
 from quantize.calibration import Histogram, observe
 from quantize.float64 import to_float64
 from quantize.pipeline import carry_over
@@ -249,6 +249,23 @@ class RecurrentDetector(Detector):
         return DetectorOutput(self.classify(embedding), embedding)
 
 
+class FramesDetector(Detector):
+    """A front end and a small projection: nothing that integers are for."""
+
+    config = Config(SAMPLES)
+    clip_samples = SAMPLES
+    name = "frames"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames = nn.Conv1d(1, 8, 160, 160)
+        self.classify = nn.Linear(8, 2)
+
+    def forward(self, waveform: Tensor) -> DetectorOutput:
+        embedding = self.frames(waveform.unsqueeze(1)).square().mean(dim=2)
+        return DetectorOutput(self.classify(embedding), embedding)
+
+
 def exported(command: Any, detector: Detector, folder: Path) -> Path:
     """Returns what an exporter makes of a network."""
     with pytest.MonkeyPatch.context() as patched:
@@ -283,6 +300,34 @@ def test_the_weights_of_recurrent_layers_become_small(
 def test_no_recurrent_layer_works_in_float64(recurrent_model: Path) -> None:
     with pytest.raises(UserError, match="-f64 has no kernel for GRU"):
         to_float64(onnx.load(recurrent_model))
+
+
+NOT_WORTH = "finds no weights in frames"
+NO_LAYERS = "is for convolutions and large projections .* has none"
+
+
+@pytest.mark.parametrize(
+    ("export", "command", "recipes"),
+    [
+        (
+            to_onnx,
+            onnx_int8,
+            {"w8": NOT_WORTH, "f16": NOT_WORTH, "w8a8-rr": NO_LAYERS, "w8a8-rr-f64": NO_LAYERS},
+        ),
+        (to_tflite, tflite_int8, {"w8d8": NO_LAYERS, "w8a8": NO_LAYERS}),
+        (to_coreml, coreml_int8, {"w8": NOT_WORTH, "p6": NOT_WORTH, "w8a8": NO_LAYERS}),
+    ],
+    ids=["onnx", "tflite", "coreml"],
+)
+def test_a_recipe_that_would_change_nothing_is_refused(
+    export: Any, command: Any, recipes: dict[str, str], tmp_path: Path
+) -> None:
+    source, out = exported(export, FramesDetector(), tmp_path / "float"), tmp_path / "out"
+    flags = ["--calibration", "all", "--audio", str(write_recordings(tmp_path, 6, SAMPLES))]
+    for recipe, says in recipes.items():
+        with pytest.raises(UserError, match=f"^{recipe} {says}"):
+            command.main([str(source), "--recipe", recipe, *flags, "--out", str(out)])
+    assert not list(out.iterdir())
 
 
 @pytest.mark.parametrize(
