@@ -27,6 +27,8 @@ from runtimes.ort import open_session
 DEFAULT_OPSET = 18
 OPSETS = range(18, 25)  # 18 is what torch's exporter writes natively; beyond 24 nothing was tried
 RECURRENT = ("GRU", "LSTM", "RNN")
+MOVING = ("Expand", "Reshape", "Slice", "Transpose", "Unsqueeze")  # give the values of their first input
+STATES = 5  # from this input on, they are the states that a recurrent node begins with
 NO_RULE = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)', overload='([^']+)'")
 
 
@@ -85,10 +87,10 @@ def _model(traced: torch.export.ExportedProgram, opset: int, **names: Any) -> An
 
 
 def _fold_recurrent_weights(graph: Any) -> None:
-    """Puts the weights of recurrent layers into the file as ONNX orders them.
+    """Puts the weights of recurrent layers into the file as ONNX orders them, without states of zeros.
 
     torch's exporter leaves its own order there, and slices and joins that change it: each loading would do
-    so anew, and no quantizer would know the result for weights.
+    so anew, and no quantizer would know the result for weights. To begin at zero is ONNX's default.
     """
     from onnx import numpy_helper
     from onnx.reference import ReferenceEvaluator
@@ -110,7 +112,15 @@ def _fold_recurrent_weights(graph: Any) -> None:
         )
         return results[list(node.output).index(name)], known[0][1]
 
+    def is_zero(name: str) -> bool:
+        if name in constants:
+            return not numpy_helper.to_array(constants[name]).any()
+        return name in made_by and made_by[name].op_type in MOVING and is_zero(made_by[name].input[0])
+
     for node in [node for node in graph.node if node.op_type in RECURRENT]:
+        node.input[:] = [
+            "" if place >= STATES and is_zero(name) else name for place, name in enumerate(node.input)
+        ]
         for place, name in enumerate(node.input):
             found = value(name) if name and name not in constants else None
             if found is not None:

@@ -11,13 +11,15 @@ import onnxruntime
 import pytest
 import soundfile
 import torch
+from torch import Tensor, nn
 
 from antispoof import pretrained
 from antispoof.audio import fit_length, load_audio
 from antispoof.checkpoint import weights_hash
 from antispoof.errors import CheckFailed, UserError
 from antispoof.manifest import FACTS_KEY, manifest_path, read_manifest
-from antispoof.models import create_model, model_names, small_config
+from antispoof.models import Detector, DetectorOutput, create_model, model_names, small_config
+from antispoof.models.detector import Config
 from antispoof.speechlike import speech_like_batch
 from export import onnx_file, pipeline, to_onnx
 from runtimes import load
@@ -57,6 +59,44 @@ def test_every_model_exports_and_scores_like_pytorch_in_any_batch(name: str, tmp
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     assert not BANNED & set(onnx_file.operations(model))
+
+
+class RecurrentDetector(Detector):
+    """A GRU and an LSTM in both directions, whose weights are too many for the exporter to order ahead."""
+
+    config = Config(4_000)
+    clip_samples = 4_000
+    name = "recurrent"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames = nn.Conv1d(1, 64, 160, 160)
+        self.gru = nn.GRU(64, 128, batch_first=True)
+        self.lstm = nn.LSTM(128, 64, batch_first=True, bidirectional=True)
+        self.classify = nn.Linear(128, 2)
+
+    def forward(self, waveform: Tensor) -> DetectorOutput:
+        frames = torch.tanh(30 * self.frames(waveform.unsqueeze(1)))
+        embedding = 4 * self.lstm(self.gru(frames.transpose(1, 2))[0])[0].mean(dim=1)
+        return DetectorOutput(self.classify(embedding), embedding)
+
+
+@pytest.mark.parametrize("flags", [[], ["--dynamic-batch"]], ids=["one clip", "any batch"])
+def test_recurrent_layers_read_their_weights_as_they_are(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = pretrained.Weights(RecurrentDetector().eval(), "random", "none")
+    monkeypatch.setattr(to_onnx, "take_weights", lambda args: weights)
+    assert to_onnx.main([*flags, "--out", str(tmp_path)]) == 0
+    graph = onnx.load(tmp_path / "recurrent.onnx").graph
+    stored = {row.name for row in graph.initializer}
+    recurrent = [node for node in graph.node if node.op_type in ("GRU", "LSTM")]
+    assert len(recurrent) == 2
+    for node in recurrent:  # input, weights for input and state, bias; no state of zeros to begin with
+        assert set(node.input[1:4]) <= stored
+        assert not any(node.input[4:])
+    assert not BANNED & {node.op_type for node in graph.node}
+    assert stored == {name for node in graph.node for name in node.input} & stored
 
 
 def test_aasist_l_is_small_and_clean(exported_model: Path) -> None:
