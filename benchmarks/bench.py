@@ -147,6 +147,19 @@ def make_all(origin: Origin, folder: Path, skip: Sequence[str]) -> dict[str, str
     return failures
 
 
+def distinct(made: dict[str, Path]) -> dict[str, Path]:
+    """Returns the files without those that are the same as an earlier one, as most networks' tiles are."""
+    kept: dict[str, Path] = {}
+    labels: dict[str, str] = {}
+    for label, path in made.items():
+        first = labels.setdefault(describe_file(path).sha256, label)
+        if first == label:
+            kept[label] = path
+        else:
+            say(f"{label}: the same file as {first}, left out")
+    return kept
+
+
 def some_trials(args: argparse.Namespace) -> Clips | None:
     """Returns at most ``--trials`` labelled trials, both classes evenly taken; None where there are none."""
     if args.protocol is None:
@@ -242,7 +255,9 @@ def write_all(
 def make_and_list(args: argparse.Namespace, origin: Origin) -> tuple[list[Artifact], list[Path], list[str]]:
     """Makes every file; returns those to time, an earlier bench's among them, the others, and what failed."""
     failures = make_all(origin, args.out, args.skip)
-    made = {label: path_of(label, args.out) for label, failure in failures.items() if failure is None}
+    made = distinct(
+        {label: path_of(label, args.out) for label, failure in failures.items() if failure is None}
+    )
     untimed = [path for path in made.values() if format_of(path).name in UNTIMED]
     artifacts = [Artifact(label, path) for label, path in made.items() if path not in untimed]
     if args.against:

@@ -135,6 +135,16 @@ def test_a_folder_with_files_is_not_written_into(tmp_path: Path) -> None:
         bench.main(["aasist-l", "--out", str(tmp_path)])
 
 
+def test_a_file_that_is_the_same_as_another_is_not_measured_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = {"onnx": tmp_path / "onnx.onnx", "onnx-8-tiles": tmp_path / "tiles.onnx", "tflite": tmp_path / "t"}
+    for path, content in zip(made.values(), (b"network", b"network", b"another"), strict=True):
+        path.write_bytes(content)
+    assert list(bench.distinct(made)) == ["onnx", "tflite"]
+    assert "onnx-8-tiles: the same file as onnx, left out" in capsys.readouterr().err
+
+
 def test_a_step_of_its_own_returns_or_says_why(capfd: pytest.CaptureFixture[str]) -> None:
     assert isolated(operator.mul, 6, 7, seconds=60) == 42
     isolated(print, "what libraries print", seconds=60)
