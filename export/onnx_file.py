@@ -107,7 +107,7 @@ def _fold_recurrent_weights(graph: Any) -> None:
         if not known or len(known) < len(given):
             return None
         node = made_by[name]
-        results = ReferenceEvaluator(node).run(
+        results: Any = ReferenceEvaluator(node).run(
             None, dict(zip(node.input, (array for array, _ in known), strict=True))
         )
         return results[list(node.output).index(name)], known[0][1]
