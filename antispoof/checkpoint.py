@@ -250,12 +250,20 @@ def load_model(path: str | os.PathLike[str], name: str | None = None, /, **overr
         **overrides: Configuration of the model, on top of what the file says.
 
     Raises:
-        UserError: As `read_checkpoint` and `load_weights`; or ``name`` is not what the file says.
+        UserError: As `read_checkpoint` and `restore`.
     """
-    checkpoint = read_checkpoint(path)
+    return restore(read_checkpoint(path), name, **overrides)
+
+
+def restore(checkpoint: Checkpoint, name: str | None = None, /, **overrides: Any) -> Detector:
+    """Returns the model of a checkpoint that was read; see `load_model`.
+
+    Raises:
+        UserError: As `load_weights`; or ``name`` is not what the file says.
+    """
     said = checkpoint.metadata.get("model")
     if said and name and said != name:
-        raise UserError(f"{path}: holds the weights of {said}, not of {name}")
+        raise UserError(f"{checkpoint.path}: holds the weights of {said}, not of {name}")
     config = _stored_config(checkpoint) if said else {}
     with without_pretrained():
         model = create_model(name or said or recognise(checkpoint), **{**config, **overrides})

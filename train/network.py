@@ -10,11 +10,12 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from antispoof.checkpoint import load_model, load_weights, read_checkpoint
+from antispoof.checkpoint import load_weights, read_checkpoint, restore
 from antispoof.errors import UserError
 from antispoof.models import Detector, create_model
 from antispoof.models.layers.power_spectrum import compute_by_library
 from antispoof.models.layers.wavlm_pretrained import without_pretrained
+from train.distill_mos import is_distill_mos, load_distill_mos
 from train.losses import CENTRE
 from train.recipe import ModelRecipe, Recipe
 
@@ -62,12 +63,16 @@ def whole_clip_model(recipe: ModelRecipe, weights: dict[str, torch.Tensor]) -> D
 def load_teacher(path: str | Path, crop_samples: int | None = None) -> Detector:
     """Returns a trained network that only listens, for crops of another length than its own if told.
 
-    No detector here has weights that depend on the length of what it hears.
+    It may be DistillMOS (`train.distill_mos`). No weights depend on the length of what is heard.
 
     Raises:
-        UserError: As `load_model`; or the network scores by a cosine, and its logits were never trained.
+        UserError: As `read_checkpoint` and `restore`; or the network scores by a cosine, and its logits were
+            never trained.
     """
-    model = load_model(path)
+    checkpoint = read_checkpoint(path)
+    if is_distill_mos(checkpoint):
+        return load_distill_mos(checkpoint, crop_samples)
+    model = restore(checkpoint)
     if hasattr(model, CENTRE):
         raise UserError(f"{path}: {model.name} scores by a cosine, and has no trained logits to teach")
     if crop_samples is not None:
