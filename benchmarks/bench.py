@@ -29,7 +29,7 @@ import torch
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, UserError, run
 from antispoof.formats import format_of
 from antispoof.manifest import describe_file
-from antispoof.models import model_names
+from antispoof.model_names import model_names
 from antispoof.outputs import make_folder
 from antispoof.pretrained import DEFAULT_MODEL, load_pretrained
 from antispoof.protocols import LAYOUTS

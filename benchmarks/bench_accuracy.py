@@ -21,11 +21,11 @@ from benchmarks.pages.score_charts import System
 from benchmarks.timing.worker_handle import Artifact
 from benchmarks.trial_scores import Clips, score_clips
 from runtimes import load
+from runtimes.clips import PARITY_CLIPS
 
 REFERENCE = "pytorch"
 OLD = "old-"  # before the label of a file from an earlier bench
 DEGRADATIONS = ("g711", "mp3-64k", "snr-10db")
-PARITY_CLIPS = 8
 
 Row = dict[str, Any]
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, UserError, run
 from antispoof.formats import format_of
-from antispoof.models import model_names
+from antispoof.model_names import model_names
 from antispoof.outputs import refuse_existing
 from benchmarks.results_file import gather_conditions, load_average, read_results, reading, write_results
 from benchmarks.timing.harness import WARM_UP_MOST, WARM_UP_TOLERANCE, WARM_UP_WINDOW, measure

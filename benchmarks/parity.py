@@ -24,11 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from antispoof.bootstrap import DRAWS
-from antispoof.checkpoint import weights_hash
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, UserError, run
 from antispoof.formats import format_of
 from antispoof.manifest import describe_file
-from antispoof.models import model_names
+from antispoof.model_names import model_names
 from antispoof.outputs import refuse_existing
 from antispoof.protocols import LAYOUTS
 from antispoof.tdcf import asv_errors, read_asv_scores
@@ -40,7 +39,6 @@ from benchmarks.timing.ratios import SLOWER, ratio_interval, verdict
 from benchmarks.timing.worker_handle import Artifact
 from benchmarks.trial_scores import find_clips, score_clips
 from runtimes import Runtime, load
-from runtimes.eager import EagerRuntime
 
 KIND = "parity"
 CACHE = Path("out/parity-cache")
@@ -86,13 +84,6 @@ def open_model(path: Path, args: argparse.Namespace) -> Runtime:
     """Opens a model; ``--model`` is for checkpoints alone."""
     is_checkpoint = path.exists() and format_of(path).name == "torch"
     return load(path, threads=args.threads, model=args.model if is_checkpoint else None)
-
-
-def weights_of(runtime: Runtime) -> str | None:
-    """Returns the hash of the float weights that a model comes from, where it is known."""
-    if isinstance(runtime, EagerRuntime):
-        return weights_hash(runtime.model)
-    return None if runtime.manifest is None else runtime.manifest.weights_sha256
 
 
 @dataclass(frozen=True)
@@ -213,7 +204,7 @@ def main(argv: list[str] | None = None) -> int:
             draws=args.bootstrap,
             seed=args.seed,
         )
-        weights = [weights_of(reference), weights_of(candidate)]
+        weights = [reference.weights_sha256(), candidate.weights_sha256()]
         if None not in weights and weights[0] != weights[1] and not args.other_weights:
             result = result.failed("the candidate was made from other weights (a student: --other-weights)")
         pooled = compare_pooled_nodes(args.reference, path, clips) if args.pooled_nodes else None

@@ -37,7 +37,8 @@ from benchmarks.timing.latency_rows import comparison
 from benchmarks.timing.worker_handle import Artifact
 from benchmarks.trial_scores import Clips, find_clips
 from runtimes import load
-from runtimes.ml_program.runtime import MilRuntime
+from runtimes.mlpackage import FORMAT as COREML
+from runtimes.mlpackage import has_core_ml
 
 KIND = "quantized"
 RANDOM = "random"  # how a manifest begins to tell where such weights come from
@@ -167,7 +168,7 @@ def time_rows(source: Path, files: list[Path], rounds: int) -> list[Row]:
     Raises:
         UserError: One cannot be timed.
     """
-    if isinstance(load(source), MilRuntime):
+    if format_of(source).name == COREML and not has_core_ml():
         return [{} for _ in files]
     artifacts = [Artifact(path.stem, path, None) for path in (source, *files)]
     session = measure(artifacts, threads=1, repeats=rounds, seconds=SECONDS, time_out=TIME_OUT)

@@ -30,7 +30,7 @@ from antispoof.channel import codecs
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.manifest import describe_file
 from antispoof.metrics import decision_threshold, error_rates
-from antispoof.models import model_names
+from antispoof.model_names import model_names
 from antispoof.outputs import refuse_existing
 from antispoof.protocols import LAYOUTS
 from benchmarks.degradations import CLEAN, Degradation, DegradedClips, degradations

@@ -26,7 +26,7 @@ from pathlib import Path
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, CheckFailed, UserError, one_line, run
 from antispoof.formats import format_named
 from antispoof.manifest import read_manifest
-from antispoof.models import model_names
+from antispoof.model_names import model_names
 from antispoof.outputs import refuse_existing, write_whole
 from antispoof.pretrained import DEFAULT_MODEL
 from export import to_coreml, to_onnx, to_tflite

@@ -10,9 +10,9 @@ import numpy as np
 from antispoof.errors import UserError
 from antispoof.graph_cost import Graph, Node
 from export.findings import Finding, Level
-from export.pipeline import parity_clips
 from export.targets import Target
 from runtimes.activations import LARGEST_HALF, SMALLEST_NORMAL_HALF, activation_spans
+from runtimes.clips import parity_clips
 
 WIDE = ("float32", "float64")
 MOSTLY = 0.5  # share of tiny values from which a tensor lives on too few digits

@@ -19,26 +19,22 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from antispoof.checkpoint import weights_hash
 from antispoof.errors import UserError
 from antispoof.formats import Format
 from antispoof.manifest import Input, Manifest, Output, Parity, describe_file, manifest_path, put_in_place
 from antispoof.memory import keep_freed_memory
-from antispoof.models import model_names
+from antispoof.model_names import model_names
 from antispoof.outputs import partial_folder
 from antispoof.pretrained import DEFAULT_MODEL, Weights, load_pretrained
-from antispoof.speechlike import speech_like_batch
 from export.bisection import ScoresDiffer, Trial, naming_culprit
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
 from runtimes import load
 from runtimes.base import Runtime
-from runtimes.clips import spread_heads
+from runtimes.clips import PARITY_CLIPS, parity_clips
 from runtimes.compare import Comparison, compare
 from runtimes.eager import EagerRuntime
 
-PARITY_CLIPS = 8
 LONGEST_STEM = 200  # bytes of a name, of which file systems take 255; endings follow
 # Writes the frozen graph, with the manifest's facts inside, to a path that does not exist yet.
 Converter = Callable[[ScoreGraph, Manifest, Path], None]
@@ -226,18 +222,6 @@ def tool_versions(*packages: str) -> dict[str, str]:
     """Returns the installed version of each package, and Python's."""
     versions = {package: importlib.metadata.version(package) for package in packages}
     return {"python": platform.python_version(), **versions}
-
-
-def parity_clips(audio: Path | None, samples: int) -> tuple[np.ndarray, str]:
-    """Returns clips ``(clips, samples)`` to verify a file on, and what to call them.
-
-    Raises:
-        UserError: There is no audio below the folder, or none that can be read.
-    """
-    if audio is None:
-        return speech_like_batch(PARITY_CLIPS, samples), f"{PARITY_CLIPS} generated speech-like clips"
-    clips = spread_heads(audio, PARITY_CLIPS, samples)
-    return clips, f"{len(clips)} clips of {audio.resolve().name}"
 
 
 def print_table(exported: Exported, rows: dict[str, str]) -> None:

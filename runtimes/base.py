@@ -45,6 +45,10 @@ class Runtime(ABC):
             )
         )
 
+    def weights_sha256(self) -> str | None:
+        """Returns the hash of the float weights that the model comes from, where it is known."""
+        return None if self.manifest is None else self.manifest.weights_sha256
+
     @abstractmethod
     def _run(self, waveforms: np.ndarray) -> np.ndarray:
         """Runs one batch of legal clips and returns its scores, float32 ``(batch,)``."""

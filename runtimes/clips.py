@@ -12,7 +12,9 @@ import numpy as np
 from antispoof.audio import fit_length, load_head
 from antispoof.errors import UserError
 from antispoof.protocols import Trial, read_protocol, resolve_audio
+from antispoof.speechlike import speech_like_batch
 
+PARITY_CLIPS = 8
 # fmt: off
 ENDINGS = (
     ".flac", ".wav", ".wave", ".w64", ".rf64", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".sph",
@@ -131,3 +133,15 @@ def _exists(clip: Clip) -> bool:
         return bool(clip.locate())
     except UserError:
         return False
+
+
+def parity_clips(audio: Path | None, samples: int) -> tuple[np.ndarray, str]:
+    """Returns clips ``(clips, samples)`` to verify a file on, and what to call them.
+
+    Raises:
+        UserError: There is no audio below the folder, or none that can be read.
+    """
+    if audio is None:
+        return speech_like_batch(PARITY_CLIPS, samples), f"{PARITY_CLIPS} generated speech-like clips"
+    clips = spread_heads(audio, PARITY_CLIPS, samples)
+    return clips, f"{len(clips)} clips of {audio.resolve().name}"

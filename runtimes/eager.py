@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from antispoof.checkpoint import load_model
+from antispoof.checkpoint import load_model, weights_hash
 from antispoof.manifest import Input
 from antispoof.memory import keep_freed_memory
 from antispoof.models import Detector
@@ -23,6 +23,10 @@ class EagerRuntime(Runtime):
         self.path = path
         self.manifest = None
         self.input = Input("waveform", None, model.clip_samples)
+
+    def weights_sha256(self) -> str:
+        """Returns the hash of the weights, which no manifest tells."""
+        return weights_hash(self.model)
 
     def _run(self, waveforms: np.ndarray) -> np.ndarray:
         with torch.inference_mode():

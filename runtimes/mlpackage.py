@@ -16,9 +16,13 @@ import numpy as np
 from antispoof.errors import UserError, one_line
 from antispoof.manifest import Manifest, check_file, read_manifest
 from runtimes.base import Runtime
-from runtimes.ml_program.runtime import MilRuntime
 
 FORMAT = "coreml"
+
+
+def has_core_ml() -> bool:
+    """Tells whether packages are run here; elsewhere they are evaluated, whose time means nothing."""
+    return sys.platform == "darwin"
 
 
 def open_runtime(path: Path, *, threads: int, trusted_key: Path | None) -> Runtime:
@@ -27,8 +31,10 @@ def open_runtime(path: Path, *, threads: int, trusted_key: Path | None) -> Runti
     check_file(manifest, path)
     if manifest.format != FORMAT:
         raise UserError(f"{path}: its manifest is that of a {manifest.format} file")
-    if sys.platform == "darwin":
+    if has_core_ml():
         return CoreMLRuntime(path, manifest)
+    from runtimes.ml_program.runtime import MilRuntime  # imports PyTorch, which evaluates
+
     return MilRuntime(path, manifest, threads=threads)
 
 
@@ -46,7 +52,7 @@ class CoreMLRuntime(Runtime):
         Raises:
             UserError: This is no Mac, or Core ML refuses the package.
         """
-        if sys.platform != "darwin":
+        if not has_core_ml():
             raise UserError(
                 f"{path}: Core ML runs on Apple's systems only; runtimes.load evaluates the package here"
             )

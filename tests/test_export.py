@@ -21,8 +21,9 @@ from antispoof.manifest import FACTS_KEY, manifest_path, read_manifest
 from antispoof.models import Detector, DetectorOutput, create_model, model_names, small_config
 from antispoof.models.detector import Config
 from antispoof.speechlike import speech_like_batch
-from export import onnx_file, pipeline, to_onnx
+from export import onnx_file, to_onnx
 from runtimes import load
+from runtimes.clips import PARITY_CLIPS, parity_clips
 from runtimes.eager import EagerRuntime
 
 PARITY_TOLERANCE = 1e-4  # see antispoof.formats
@@ -187,7 +188,7 @@ def test_it_is_verified_on_whatever_can_be_scored(tmp_path: Path) -> None:
     (tmp_path / "._a.wav").write_bytes(b"what another system keeps beside a file")
     (tmp_path / "folder.wav").mkdir()
     soundfile.write(tmp_path / "folder.wav" / "a.ogg", speech_like_batch(1, 16_000)[0], 16_000)
-    clips, name = pipeline.parity_clips(tmp_path, 1_000)
+    clips, name = parity_clips(tmp_path, 1_000)
     assert clips.shape == (1, 1_000)
     assert name == f"1 clips of {tmp_path.name}"
 
@@ -280,7 +281,7 @@ def test_a_model_without_weights_says_what_to_give(flags: list[str], tmp_path: P
 
 
 def test_generated_clips_differ_in_level_and_content() -> None:
-    clips, _ = pipeline.parity_clips(None, 64_600)
+    clips, _ = parity_clips(None, 64_600)
     levels = 20 * np.log10(np.sqrt((clips**2).mean(axis=1)))
     assert np.ptp(levels) > 6
-    assert len({clip.tobytes() for clip in clips}) == pipeline.PARITY_CLIPS
+    assert len({clip.tobytes() for clip in clips}) == PARITY_CLIPS

@@ -317,7 +317,11 @@ def test_no_more_experts_are_kept_than_there_are(kept: int) -> None:
 
 def test_importing_the_models_imports_no_optional_package() -> None:
     optional = "{'transformers', 'peft', 'huggingface_hub', 'mamba_ssm'}"
-    code = f"import sys, antispoof.models; print(*{optional} & {{*sys.modules}})"
+    networks = "[small_config(name) for name in model_names()]"
+    code = (
+        "import sys; from antispoof.models import model_names, small_config; "
+        f"{networks}; print(*{optional} & {{*sys.modules}})"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import importlib
+import pkgutil
 
 import pytest
 import torch
 
+from antispoof import models
 from antispoof.errors import UserError
 from antispoof.models import Detector, create_model, freeze, model_names, register, small_config
 from antispoof.speechlike import speech_like_batch
@@ -83,9 +86,15 @@ def test_an_unknown_setting_is_refused_by_name() -> None:
         create_model("aasist", colour="red")
 
 
-def test_a_name_cannot_be_taken_twice() -> None:
-    with pytest.raises(ValueError, match="aasist"):
-        register("aasist")(lambda: None)  # type: ignore[arg-type, return-value]
+@pytest.mark.parametrize("name", ["aasist", "nobody's"])
+def test_no_file_registers_a_name_that_is_not_listed_as_its_own(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        register(name)(lambda: None)  # type: ignore[arg-type, return-value]
+
+
+def test_what_the_files_of_networks_register_is_listed() -> None:
+    for file in pkgutil.iter_modules(models.__path__):
+        importlib.import_module(f"antispoof.models.{file.name}")
 
 
 def settle_norms(model: Detector) -> None:

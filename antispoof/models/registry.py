@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
+import importlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from antispoof.errors import UserError, one_line
+from antispoof.model_names import MODULES, model_names
 from antispoof.models.detector import Detector
 
 Factory = TypeVar("Factory", bound=Callable[..., Detector])
@@ -22,11 +23,16 @@ def register(name: str, **small: Any) -> Callable[[Factory], Factory]:
         name: What users call the model.
         **small: The configuration that the tests build, where the default one is too large or
             needs weights from elsewhere.
+
+    Raises:
+        ValueError: `antispoof.model_names` has no such name, or has it of another module.
     """
 
     def add(factory: Factory) -> Factory:
         if name in _FACTORIES:
             raise ValueError(f"two models are called {name!r}")
+        if MODULES.get(name) != factory.__module__:
+            raise ValueError(f"antispoof/model_names.py does not list {name!r} of {factory.__module__}")
         _FACTORIES[name] = factory
         _SMALL[name] = small
         return factory
@@ -34,19 +40,16 @@ def register(name: str, **small: Any) -> Callable[[Factory], Factory]:
     return add
 
 
-def model_names() -> list[str]:
-    """Returns the registered names, sorted."""
-    return sorted(_FACTORIES)
-
-
 def small_config(name: str) -> dict[str, Any]:
     """Returns the configuration in which tests build the model."""
+    _factory(name)
     return dict(_SMALL[name])
 
 
-def model_summary(name: str) -> str:
-    """Returns the first line of the model's description."""
-    return (inspect.getdoc(_FACTORIES[name]) or "").partition("\n")[0]
+def _factory(name: str) -> Callable[..., Detector]:
+    """Returns what builds a model, from its module, which need not be imported yet."""
+    importlib.import_module(MODULES[name])
+    return _FACTORIES[name]
 
 
 def create_model(name: str, /, **overrides: Any) -> Detector:
@@ -59,10 +62,11 @@ def create_model(name: str, /, **overrides: Any) -> Detector:
     Raises:
         UserError: The name or a configuration field is unknown, or no network has such a configuration.
     """
-    if name not in _FACTORIES:
+    if name not in MODULES:
         raise UserError(f"there is no model {name!r}; there are: {', '.join(model_names())}")
+    factory = _factory(name)
     try:
-        model = _FACTORIES[name](**overrides)
+        model = factory(**overrides)
     except TypeError as error:
         if not any(said in str(error) for said in ("unexpected keyword argument", "multiple values")):
             raise

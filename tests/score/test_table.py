@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -115,14 +113,6 @@ def test_a_protocol_of_ids_finds_their_files_and_suits_the_measuring_command(
     assert [row[0] for row in rows_of(out.read_text())] == ["path", "LA_E_2", "LA_E_1"]
     matched = accuracy.load(out, protocol)
     assert (len(matched.trials), matched.unscored, matched.unlisted) == (2, (), ())
-
-
-def test_an_exported_file_is_scored_without_pytorch(exported_model: Path, clips: Path, scored: str) -> None:
-    # Its import takes longer than scoring a hundred clips, and most of the process's memory.
-    program = "import sys; sys.modules['torch'] = None; from runtimes.score import main; main(sys.argv[1:])"
-    command = [sys.executable, "-c", program, str(exported_model), str(clips)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.stdout == scored, done.stderr
 
 
 def test_the_published_scores_come_out_of_the_command(
