@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from antispoof.errors import UserError
@@ -31,10 +31,15 @@ def write_whole(path: Path, content: str | bytes) -> None:
             partial.unlink()
 
 
+def refuse_to_replace(paths: Iterable[Path], force: bool) -> None:
+    """Raises `UserError` where one of the files exists; call it before long work."""
+    if not force and (existing := next(filter(Path.exists, paths), None)):
+        raise UserError(f"{existing} exists; --force replaces it")
+
+
 def refuse_existing(path: Path, force: bool) -> None:
     """Raises `UserError` where a file may not or cannot be written; call it before long work."""
-    if path.exists() and not force:
-        raise UserError(f"{path} exists; --force replaces it")
+    refuse_to_replace([path], force)
     if path.is_dir():
         raise UserError(f"{path} is a folder; name the file to write")
     above = next(folder for folder in path.absolute().parents if folder.exists())

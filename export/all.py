@@ -13,30 +13,27 @@ Partitions are the pieces in which the format's runtime on a CPU gets the graph 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import json
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, CheckFailed, UserError, one_line, run
 from antispoof.formats import format_named
-from antispoof.manifest import read_manifest
 from antispoof.model_names import model_names
-from antispoof.outputs import refuse_existing, write_whole
-from antispoof.pretrained import DEFAULT_MODEL
+from antispoof.outputs import refuse_existing, refuse_to_replace, write_whole
+from antispoof.pretrained import DEFAULT_MODEL, Weights
 from export import to_coreml, to_onnx, to_tflite
 from export.lint import lint
-from export.pipeline import add_arguments, take_weights
+from export.pipeline import Exported, Options, add_arguments, options_of, take_weights
 
-EXPORTERS: dict[str, Callable[[list[str]], int]] = {
-    "onnx": to_onnx.main,
-    "tflite": to_tflite.main,
-    "coreml": to_coreml.main,
+EXPORTERS: dict[str, Callable[[Weights, Options], Exported]] = {
+    "onnx": to_onnx.write,
+    "tflite": to_tflite.write,
+    "coreml": to_coreml.write,
 }
 LONGEST_REASON = 160
 HEADER = ("model", "format", "size", "operations", "partitions", "largest difference", "time")
@@ -112,11 +109,13 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"{args.json}: there is no folder {args.json.parent}")
     if args.json:
         refuse_existing(args.json, args.force)
-    names = [_checked(args, model) for model in models]
+    formats = list(dict.fromkeys(args.format))
+    wanted = [replace(options_of(args), model=model) for model in models]
+    names = [_checked(options, formats) for options in wanted]
     rows = [
-        _export(args, model, name, format)
-        for model, name in zip(models, names, strict=True)
-        for format in dict.fromkeys(args.format)
+        _export(options, name, format)
+        for options, name in zip(wanted, names, strict=True)
+        for format in formats
     ]
     if args.json:
         write_whole(args.json, json.dumps([asdict(row) for row in rows], indent=2) + "\n")
@@ -124,31 +123,24 @@ def main(argv: list[str] | None = None) -> int:
     return EXIT_CHECK_FAILED if any(row.failure for row in rows) else EXIT_DONE
 
 
-def _checked(args: argparse.Namespace, model: str | None) -> str:
+def _checked(options: Options, formats: Sequence[str]) -> str:
     """Returns the model's name after what no format could export has been refused.
 
     Raises:
         UserError: There are no such weights, or a file that would be written exists.
     """
-    name = take_weights(argparse.Namespace(**{**vars(args), "model": model})).detector.name
-    for format in args.format:
-        target = _target(args, name, format)
-        if target.exists() and not args.force:
-            raise UserError(f"{target} exists; --force replaces it")
-    return name
+    weights = take_weights(options)
+    stem = options.name or weights.detector.name
+    refuse_to_replace([format_named(format).path_in(options.out, stem) for format in formats], options.force)
+    return weights.detector.name
 
 
-def _target(args: argparse.Namespace, name: str, format: str) -> Path:
-    return format_named(format).path_in(args.out, args.name or name)
-
-
-def _export(args: argparse.Namespace, model: str | None, name: str, format: str) -> Row:
+def _export(options: Options, name: str, format: str) -> Row:
     """Runs one exporter, and tells of what it wrote or why it did not."""
     print(f"{name} to {format} ...", file=sys.stderr)
     began = time.perf_counter()
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            EXPORTERS[format](_flags(args, model))
+        exported = EXPORTERS[format](take_weights(options), options)
     except (UserError, CheckFailed) as error:
         return Row(name, format, time.perf_counter() - began, failure=_reason(error))
     except Exception as error:  # a converter's own failure must not take the other formats with it
@@ -156,35 +148,19 @@ def _export(args: argparse.Namespace, model: str | None, name: str, format: str)
         reason = f"{type(error).__name__}: {error}"
         return Row(name, format, time.perf_counter() - began, failure=_reason(reason))
     seconds = time.perf_counter() - began
-    path = _target(args, name, format)
-    manifest, report = read_manifest(path), lint(path)
+    manifest, report = exported.manifest, lint(exported.path)
     assert manifest.file is not None
     assert manifest.parity is not None
     return Row(
         name,
         format,
         seconds,
-        str(path),
+        str(exported.path),
         manifest.file.bytes,
         len(report.graph.nodes),
         report.partitions,
         manifest.parity.max_difference,
     )
-
-
-def _flags(args: argparse.Namespace, model: str | None) -> list[str]:
-    """Returns the flags for one exporter."""
-    single = {
-        "--model": model,
-        "--checkpoint": args.checkpoint,
-        "--out": args.out,
-        "--name": args.name,
-        "--wavlm": args.wavlm,
-        "--verify-audio": args.verify_audio,
-    }
-    flags = [text for flag, value in single.items() if value is not None for text in (flag, str(value))]
-    flags += [text for value in args.overrides for text in ("--set", value)]
-    return [*flags, *(f"--{name}" for name in ("force", "bisect") if vars(args).get(name))]
 
 
 def _reason(error: object) -> str:

@@ -14,8 +14,8 @@ import importlib.metadata
 import json
 import platform
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from antispoof.formats import Format
 from antispoof.manifest import Input, Manifest, Output, Parity, describe_file, manifest_path, put_in_place
 from antispoof.memory import keep_freed_memory
 from antispoof.model_names import model_names
-from antispoof.outputs import partial_folder
+from antispoof.outputs import partial_folder, refuse_to_replace
 from antispoof.pretrained import DEFAULT_MODEL, Weights, load_pretrained
 from export.bisection import ScoresDiffer, Trial, naming_culprit
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
@@ -36,19 +36,73 @@ from runtimes.compare import Comparison, compare
 from runtimes.eager import EagerRuntime
 
 LONGEST_STEM = 200  # bytes of a name, of which file systems take 255; endings follow
-# Writes the frozen graph, with the manifest's facts inside, to a path that does not exist yet.
-Converter = Callable[[ScoreGraph, Manifest, Path], None]
-Witness = Callable[[Path], Runtime]  # opens a finished file in another way
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every export is asked for, whatever the format.
+
+    Attributes:
+        out: Folder to write to.
+        model: Which network; what the checkpoint says, or the default, if None.
+        checkpoint: Its weights, as `load_pretrained` takes them.
+        overrides: Fields of the model's configuration.
+        name: Of the file, without its ending; the model's if None.
+        audio: Folder of clips to compare scores on; generated ones if None.
+        force: Whether a file that exists is replaced.
+        bisect: Whether the part of the network that is to blame is looked for where the export fails.
+    """
+
+    out: Path
+    model: str | None = None
+    checkpoint: str | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+    name: str | None = None
+    audio: Path | None = None
+    force: bool = False
+    bisect: bool = False
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """How a detector becomes a file of one format.
+
+    Attributes:
+        format: The format's row.
+        convert: Writes the frozen graph, with the manifest's facts inside, to a path that does not exist yet.
+        run_part: Exports a part of the network alone, and runs it.
+        batch: How many clips a run takes; None for any number.
+        precision: What the file computes in.
+        recipe: What the manifest says of how the network was put.
+        witness: Opens the finished file in another way, where there is one.
+    """
+
+    format: Format
+    convert: Callable[[ScoreGraph, Manifest, Path], None]
+    run_part: Trial
+    batch: int | None = 1
+    precision: str = "float32"
+    recipe: str = "none"
+    witness: Callable[[Path], Runtime] | None = None
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written and verified."""
+    """A file that was written and verified.
+
+    Attributes:
+        path: The file.
+        manifest: Its manifest.
+        comparison: Of its scores with PyTorch's.
+        witnessed: The same by a second runtime, where there is one.
+        facts: What else the exporter's table says of it.
+    """
 
     path: Path
     manifest: Manifest
     comparison: Comparison
-    witnessed: Comparison | None = None  # by a second runtime, where there is one
+    witnessed: Comparison | None = None
+    facts: dict[str, str] = field(default_factory=dict)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,14 +143,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def parse_overrides(args: argparse.Namespace) -> dict[str, Any]:
-    """Returns the model configuration that the flags ask for.
+def options_of(args: argparse.Namespace) -> Options:
+    """Returns what the flags that every exporter has ask for.
 
     Raises:
         UserError: An argument of ``--set`` has no ``=``.
     """
+    overrides = parse_overrides(args.overrides)
+    if args.wavlm is not None:
+        overrides["wavlm"] = args.wavlm
+    return Options(
+        out=args.out,
+        model=args.model,
+        checkpoint=args.checkpoint,
+        overrides=overrides,
+        name=args.name,
+        audio=args.verify_audio,
+        force=args.force,
+        bisect=args.bisect,
+    )
+
+
+def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """Returns the model configuration that texts such as ``layers=2`` ask for.
+
+    Raises:
+        UserError: One has no ``=``.
+    """
     overrides: dict[str, Any] = {}
-    for text in args.overrides:
+    for text in texts:
         key, equals, value = text.partition("=")
         if not key or not equals:
             raise UserError(f"--set takes KEY=VALUE, got {text!r}")
@@ -104,58 +179,44 @@ def parse_overrides(args: argparse.Namespace) -> dict[str, Any]:
             overrides[key] = json.loads(value)
         except ValueError:
             overrides[key] = value
-    if args.wavlm is not None:
-        overrides["wavlm"] = args.wavlm
     return {key: tuple(value) if isinstance(value, list) else value for key, value in overrides.items()}
 
 
-def take_weights(args: argparse.Namespace) -> Weights:
-    """Returns the weights that the flags ask for."""
-    return load_pretrained(args.checkpoint, args.model, **parse_overrides(args))
+def take_weights(options: Options) -> Weights:
+    """Returns the weights that are asked for."""
+    return load_pretrained(options.checkpoint, options.model, **options.overrides)
 
 
-def export(
-    weights: Weights,
-    row: Format,
-    convert: Converter,
-    *,
-    out: Path,
-    name: str | None = None,
-    batch: int | None = 1,
-    precision: str = "float32",
-    recipe: str = "none",
-    audio: Path | None = None,
-    force: bool = False,
-    trial: Trial | None = None,
-    witness: Witness | None = None,
-) -> Exported:
-    """Converts a detector, verifies the file and puts it and its manifest into ``out``.
-
-    Where it fails and ``trial`` exports parts of the network, the part that is to blame is named.
+def export(weights: Weights, conversion: Conversion, options: Options) -> Exported:
+    """Converts a detector, verifies the file and puts it and its manifest into a folder.
 
     Raises:
-        UserError: The target exists and ``force`` is false, ``out`` is called like a file, or there is no
-            audio to verify on.
+        UserError: The target exists and is not to be replaced, the folder is called like a file, or there is
+            no audio to verify on.
         CheckFailed: The file's scores are not PyTorch's. Nothing is left behind.
     """
-    target = row.path_in(out, stem_of(weights, name))
-    if not force and (existing := [path for path in (target, manifest_path(target)) if path.exists()]):
-        raise UserError(f"{existing[0]} exists; --force replaces it")
+    row = conversion.format
+    target = row.path_in(options.out, stem_of(weights, options.name))
+    refuse_to_replace((target, manifest_path(target)), options.force)
     keep_freed_memory()
-    clips, clips_name = parity_clips(audio, weights.detector.clip_samples)
+    clips, clips_name = parity_clips(options.audio, weights.detector.clip_samples)
     graph = ScoreGraph(weights.detector)
-    manifest = describe(weights, row, batch=batch, precision=precision, recipe=recipe)
-    with partial_folder(out) as folder:
+    manifest = describe(
+        weights, row, batch=conversion.batch, precision=conversion.precision, recipe=conversion.recipe
+    )
+    with partial_folder(options.out) as folder:
         path = folder / target.name
-        tolerance = row.tolerance_of(precision)
+        tolerance = row.tolerance_of(conversion.precision)
+        trial = conversion.run_part if options.bisect else None
         with naming_culprit(weights.detector, trial, clips, tolerance):
-            convert(graph, manifest, path)
+            conversion.convert(graph, manifest, path)
             manifest = replace(manifest, file=describe_file(path))
             manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
             reference = EagerRuntime(weights.detector, Path(weights.detector.name))
             comparison = compare(reference, load(path), clips)
             if not comparison.within(tolerance):
                 raise ScoresDiffer(_difference(target, comparison, clips_name, tolerance), comparison.worst)
+            witness = conversion.witness
             witnessed = compare(reference, witness(path), clips) if witness else None
             if witnessed and not witnessed.within(tolerance):
                 said = _difference(target, witnessed, clips_name, tolerance)
@@ -224,7 +285,7 @@ def tool_versions(*packages: str) -> dict[str, str]:
     return {"python": platform.python_version(), **versions}
 
 
-def print_table(exported: Exported, rows: dict[str, str]) -> None:
+def print_table(exported: Exported) -> None:
     """Prints what was written and how it compares, one fact a line."""
     parity = exported.manifest.parity
     file = exported.manifest.file
@@ -234,7 +295,7 @@ def print_table(exported: Exported, rows: dict[str, str]) -> None:
         "file": str(exported.path),
         "model": f"{exported.manifest.model}, weights: {exported.manifest.weights}",
         "size": f"{file.bytes / 1024:.1f} KiB",
-        **rows,
+        **exported.facts,
         "parity": f"{parity.max_difference:.1e} at most on {parity.audio} (allowed {parity.tolerance:.0e})",
     }
     width = max(map(len, facts))

@@ -32,18 +32,31 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from antispoof.errors import UserError, run
 from antispoof.formats import format_named
 from antispoof.manifest import Manifest
 from antispoof.models import Detector
+from antispoof.outputs import refuse_to_replace
 from antispoof.pretrained import Weights
 from antispoof.speechlike import speech_like_batch
 from export import coreml_file
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
-from export.pipeline import Exported, add_arguments, export, print_table, stem_of, take_weights
+from export.pipeline import (
+    Conversion,
+    Exported,
+    Options,
+    add_arguments,
+    export,
+    options_of,
+    print_table,
+    stem_of,
+    take_weights,
+)
 from export.placement import place
 from export.targets import load_target
 from runtimes.eager import EagerRuntime
@@ -93,58 +106,93 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Runs the command."""
     args = build_parser().parse_args(argv)
-    for_engine = args.compute_units == "neural-engine"
-    weights = take_weights(args)
-    precision, wide = precision_of(args, weights.detector)
-    how = {"target": args.target, "precision": precision, "wide": wide, "compute_units": args.compute_units}
+    options = options_of(args)
+    exported = write(
+        take_weights(options),
+        options,
+        target=args.target,
+        precision=args.precision,
+        compute_units=args.compute_units,
+        float32=args.float32,
+    )
+    print_table(exported)
+    return 0
+
+
+def write(
+    weights: Weights,
+    options: Options,
+    *,
+    target: str = coreml_file.DEFAULT_TARGET,
+    precision: str | None = None,
+    compute_units: str = "any",
+    float32: Sequence[str] = (),
+) -> Exported:
+    """Writes and verifies the package, and its golden clips beside it.
+
+    Args:
+        weights: The detector.
+        options: Those of every exporter.
+        target: The oldest system that the package is for.
+        precision: What is computed in; what suits the compute units if None.
+        compute_units: Which processor the network is put for.
+        float32: What stays float32 where precision is mixed, instead of what the network names.
+
+    Raises:
+        UserError: As `export`; or what stays float32 does not go with the precision.
+        CheckFailed: As `export`.
+    """
+    precision, wide = precision_of(weights.detector, precision, compute_units, float32)
+    how: dict[str, Any] = {
+        "target": target,
+        "precision": precision,
+        "wide": wide,
+        "compute_units": compute_units,
+    }
     facts: dict[str, str] = {}
 
     def convert(graph: ScoreGraph, manifest: Manifest, path: Path) -> None:
         converted = coreml_file.convert(graph, **how)
         write_package(converted.model, manifest, path)
         kinds = converted.operations
-        facts["operations"] = f"{sum(kinds.values())} ({len(kinds)} kinds), {args.target}, {precision}"
-        if for_engine:
+        facts["operations"] = f"{sum(kinds.values())} ({len(kinds)} kinds), {target}, {precision}"
+        if compute_units == "neural-engine":
             facts["not for the engine"] = outside_the_engine(path)
         if wide:
             facts["in float32"] = f"{converted.wide} operations ({', '.join(wide)})"
 
     row = format_named("coreml")
-    target = row.path_in(args.out, stem_of(weights, args.name))
-    if not args.force and (existing := [path for path in golden_paths(target) if path.exists()]):
-        raise UserError(f"{existing[0]} exists; --force replaces it")
-    exported = export(
-        weights,
+    package = row.path_in(options.out, stem_of(weights, options.name))
+    refuse_to_replace(golden_paths(package), options.force)
+    conversion = Conversion(
         row,
         convert,
-        out=args.out,
-        name=args.name,
+        partial(coreml_file.run_part, **how),
         precision=precision,
-        recipe=recipe(args.compute_units, wide),
-        audio=args.verify_audio,
-        force=args.force,
-        trial=partial(coreml_file.run_part, **how) if args.bisect else None,
+        recipe=recipe(compute_units, wide),
     )
+    exported = export(weights, conversion, options)
     facts["golden"] = add_golden(exported, weights, row.tolerance_of(precision))
-    print_table(exported, facts)
-    return 0
+    return replace(exported, facts=facts)
 
 
-def precision_of(args: argparse.Namespace, detector: Detector) -> tuple[str, Sequence[str]]:
+def precision_of(
+    detector: Detector, precision: str | None, compute_units: str, float32: Sequence[str]
+) -> tuple[str, Sequence[str]]:
     """Returns what the package computes in, and what of it stays float32 where that is mixed.
 
     Raises:
         UserError: Nothing was named that stays float32, or something was and all or nothing does.
     """
     default = "float32"
-    if args.compute_units == "neural-engine":
-        default = "mixed" if args.float32 or detector.float32_parts else "float16"
-    precision = args.precision or default
+    if compute_units == "neural-engine":
+        default = "mixed" if float32 or detector.float32_parts else "float16"
+    precision = precision or default
     if precision != "mixed":
-        if args.float32:
+        if float32:
             raise UserError("--float32 goes with --precision mixed")
         return precision, ()
-    wide = args.float32 or detector.float32_parts
+    wide = float32 or detector.float32_parts
     if not wide:
         raise UserError(
             f"--precision mixed needs --float32: {detector.name} names no part that needs float32"

@@ -11,6 +11,7 @@ the file, run by ONNX Runtime, are not those of PyTorch.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,19 @@ from typing import Any
 from antispoof.errors import UserError, run
 from antispoof.formats import format_named
 from antispoof.manifest import Manifest
+from antispoof.pretrained import Weights
 from export import onnx_file
 from export.graph import ScoreGraph
-from export.pipeline import add_arguments, export, print_table, take_weights
+from export.pipeline import (
+    Conversion,
+    Exported,
+    Options,
+    add_arguments,
+    export,
+    options_of,
+    print_table,
+    take_weights,
+)
 
 MOST_TILES = 64  # beyond, a tile is hardly wider than what it shares with its neighbours
 
@@ -54,30 +65,43 @@ def main(argv: list[str] | None = None) -> int:
         )
     if not 1 <= args.time_tiles <= MOST_TILES:
         raise UserError(f"--time-tiles takes 1 to {MOST_TILES}, not {args.time_tiles}")
+    options = options_of(args)
+    exported = write(
+        take_weights(options),
+        options,
+        opset=args.opset,
+        dynamic_batch=args.dynamic_batch,
+        time_tiles=args.time_tiles,
+    )
+    print_table(exported)
+    return 0
+
+
+def write(
+    weights: Weights,
+    options: Options,
+    *,
+    opset: int = onnx_file.DEFAULT_OPSET,
+    dynamic_batch: bool = False,
+    time_tiles: int = 1,
+) -> Exported:
+    """Writes and verifies the file. Arguments and errors are those of `onnx_file.convert` and `export`."""
     counted: dict[str, int] = {}
 
     def convert(graph: ScoreGraph, manifest: Manifest, path: Path) -> None:
-        model: Any = onnx_file.convert(
-            graph, opset=args.opset, dynamic_batch=args.dynamic_batch, time_tiles=args.time_tiles
-        )
+        model: Any = onnx_file.convert(graph, opset=opset, dynamic_batch=dynamic_batch, time_tiles=time_tiles)
         counted.update(onnx_file.operations(model))
         path.write_bytes(onnx_file.embed(model, manifest))
 
-    exported = export(
-        take_weights(args),
+    conversion = Conversion(
         format_named("onnx"),
         convert,
-        out=args.out,
-        name=args.name,
-        batch=None if args.dynamic_batch else 1,
-        audio=args.verify_audio,
-        force=args.force,
-        trial=partial(onnx_file.run_part, opset=args.opset, time_tiles=args.time_tiles)
-        if args.bisect
-        else None,
+        partial(onnx_file.run_part, opset=opset, time_tiles=time_tiles),
+        batch=None if dynamic_batch else 1,
     )
-    print_table(exported, {"nodes": f"{sum(counted.values())} ({len(counted)} kinds), opset {args.opset}"})
-    return 0
+    exported = export(weights, conversion, options)
+    nodes = f"{sum(counted.values())} ({len(counted)} kinds), opset {opset}"
+    return replace(exported, facts={"nodes": nodes})
 
 
 if __name__ == "__main__":

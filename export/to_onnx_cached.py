@@ -30,12 +30,12 @@ from antispoof.lowering import lowering
 from antispoof.manifest import File, describe_content
 from antispoof.models import Detector
 from antispoof.models.detector import Split
-from antispoof.outputs import partial_folder
+from antispoof.outputs import partial_folder, refuse_to_replace
 from antispoof.pretrained import Weights
 from antispoof.speechlike import speech_like
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph
 from export.onnx_file import DEFAULT_OPSET, quiet_exporter, strip_export
-from export.pipeline import add_arguments, describe, stem_of, take_weights
+from export.pipeline import add_arguments, describe, options_of, stem_of, take_weights
 from runtimes.cached import (
     SUFFIX,
     USE_KEY,
@@ -223,11 +223,11 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError("--verify-audio is not for this command: it compares on a stream of generated speech")
     if args.bisect:
         raise UserError("--bisect is not for this command: export/to_onnx.py --bisect looks at the whole")
-    weights = take_weights(args)
-    stem = stem_of(weights, args.name)
+    options = options_of(args)
+    weights = take_weights(options)
+    stem = stem_of(weights, options.name)
     possible = [f"{stem}{ending}" for ending in (*HALVES, *(f".fast{half}" for half in HALVES), SUFFIX)]
-    if not args.force and (existing := [name for name in possible if (args.out / name).exists()]):
-        raise UserError(f"{args.out / existing[0]} exists; --force replaces it")
+    refuse_to_replace([options.out / name for name in possible], options.force)
     with partial_folder(args.out) as folder:
         names = write(weights, folder, stem)
         differences = {}

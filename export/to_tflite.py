@@ -13,15 +13,26 @@ has to score right there.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from antispoof.errors import run
 from antispoof.formats import format_named
 from antispoof.manifest import Manifest
+from antispoof.pretrained import Weights
 from export import tflite_file, witness
 from export.graph import ScoreGraph
-from export.pipeline import add_arguments, export, print_table, take_weights
+from export.pipeline import (
+    Conversion,
+    Exported,
+    Options,
+    add_arguments,
+    export,
+    options_of,
+    print_table,
+    take_weights,
+)
 from runtimes.litert import partitions
 
 
@@ -36,7 +47,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command."""
-    args = build_parser().parse_args(argv)
+    options = options_of(build_parser().parse_args(argv))
+    print_table(write(take_weights(options), options))
+    return 0
+
+
+def write(weights: Weights, options: Options) -> Exported:
+    """Writes and verifies the file; errors are those of `export`."""
     counted: dict[str, int] = {}
 
     def convert(graph: ScoreGraph, manifest: Manifest, path: Path) -> None:
@@ -44,25 +61,20 @@ def main(argv: list[str] | None = None) -> int:
         counted.update(tflite_file.operations(model))
         path.write_bytes(tflite_file.embed(model, manifest))
 
-    exported = export(
-        take_weights(args),
+    conversion = Conversion(
         format_named("tflite"),
         convert,
-        out=args.out,
-        name=args.name,
-        audio=args.verify_audio,
-        force=args.force,
-        trial=tflite_file.run_part if args.bisect else None,
+        tflite_file.run_part,
         witness=witness.turned_back if witness.is_available() else None,
     )
-    rows = {
+    exported = export(weights, conversion, options)
+    facts = {
         "operations": f"{sum(counted.values())} ({len(counted)} kinds)",
         "XNNPACK": partitions(exported.path).sentence(),
     }
     if exported.witnessed:
-        rows["turned back"] = f"{exported.witnessed.max_difference:.1e} at most, by tf2onnx and ONNX Runtime"
-    print_table(exported, rows)
-    return 0
+        facts["turned back"] = f"{exported.witnessed.max_difference:.1e} at most, by tf2onnx and ONNX Runtime"
+    return replace(exported, facts=facts)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from antispoof.channel.conditions import CLEAN, FITTED
 from antispoof.errors import EXIT_DONE, CheckFailed, UserError
 from antispoof.formats import Format, format_named, format_of
 from antispoof.manifest import Manifest, Parity, describe_file, manifest_path, put_in_place
-from antispoof.outputs import partial_folder
+from antispoof.outputs import partial_folder, refuse_to_replace
 from quantize.calibration import CLIPS, OBSERVERS, Observer, calibration_clips
 from quantize.recipes import Recipe, parse_recipe
 from runtimes import load
@@ -263,8 +263,7 @@ def run_command(product: Product, args: argparse.Namespace) -> int:
         raise UserError("--protocol needs --audio or --protocol-audio, the folder that its paths begin at")
     args.out = args.out or args.path.parent
     target = row.path_in(args.out, f"{args.path.stem}.{recipe.name}")
-    if not args.force and (existing := [p for p in (target, manifest_path(target)) if p.exists()]):
-        raise UserError(f"{existing[0]} exists; --force replaces it")
+    refuse_to_replace((target, manifest_path(target)), args.force)
     manifest, difference = quantize(product, args, target, recipe)
     print(table(args.path, target, manifest, difference))
     return EXIT_DONE

@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 from antispoof.audio import fit_length, load_head
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, CheckFailed, UserError, one_line, run
+from antispoof.outputs import refuse_to_replace
 from antispoof.protocols import BONAFIDE, LAYOUTS
 from runtimes import Runtime, load
 from runtimes.clips import Clip, find_clips, protocol_clips
@@ -172,8 +173,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         return
     if args.out.exists() and not args.out.is_file():
         raise UserError(f"{args.out} is not a regular file; --out takes the name of a table")
-    if args.out.exists() and not args.force:
-        raise UserError(f"{args.out} exists; --force replaces it")
+    refuse_to_replace([args.out], args.force)
     if not args.out.parent.is_dir():
         raise UserError(f"{args.out.parent}: no such folder to write {args.out.name} into")
 
