@@ -73,6 +73,14 @@ class Material:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What the chosen file may take: time, as a share of the float file's, and KiB."""
+
+    time: float = MOST_TIME
+    kib: float = np.inf
+
+
+@dataclass(frozen=True)
 class Found:
     """The answer: all points measured, the ranks of the layers, the front, and the point chosen."""
 
@@ -179,9 +187,7 @@ def search(
     source: ModelProto,
     material: Material,
     state: State,
-    *,
-    most_time: float = MOST_TIME,
-    most_bytes: float = np.inf,
+    limits: Limits = Limits(),
 ) -> Found:
     """Finds which layers to leave in float.
 
@@ -190,8 +196,7 @@ def search(
         source: The float model.
         material: To measure on.
         state: Where measurements are kept.
-        most_time: That the chosen file may take, as a share of the float file's.
-        most_bytes: That it may have.
+        limits: What the chosen file may take.
     """
     bench = Bench(calibrated, source, material)
     graph = OnnxGraph(calibrated.model)
@@ -207,7 +212,7 @@ def search(
             break
     points = list(state.points.values())
     best = pareto(points)
-    allowed = [p for p in best if p.time <= most_time and p.bytes <= most_bytes]
+    allowed = [p for p in best if p.time <= limits.time and p.bytes <= 1024 * limits.kib]
     chosen = min(allowed, key=lambda p: p.rms) if allowed else min(best, key=lambda p: p.time)
     return Found(none, tuple(ranked), tuple(best), chosen)
 

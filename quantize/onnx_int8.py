@@ -81,11 +81,10 @@ def static(model: Any, recipe: Recipe, clips: np.ndarray, options: Options) -> C
 
         calibrated = learn(calibrated, clips, Schedule(updates=options.updates or UPDATES))
     if recipe.searched:
-        from quantize.sensitivity import find, names_of, table
+        from quantize.sensitivity import find, material_of, names_of, table
 
-        found = find(
-            calibrated, model, clips, recipe, options.stem, trials=options.trials, force=options.force
-        )
+        material = material_of(model, clips, options.trials)
+        found = find(calibrated, model, material, options.stem, force=options.force)
         print(table(found, names_of(model)), file=sys.stderr)
         calibrated = replace(calibrated, small=frozenset(found.chosen.layers))
     return calibrated

@@ -30,9 +30,9 @@ from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.outputs import make_folder, write_whole
 from antispoof.protocols import BONAFIDE, read_protocol, resolve_audio
 from quantize.calibration import CLIPS, OBSERVERS, calibration_clips
-from quantize.layer_search import MOST_TIME, Found, Material, Point, State, gain, key_of, search
+from quantize.layer_search import MOST_TIME, Found, Limits, Material, Point, State, gain, key_of, search
 from quantize.onnx_graph import OnnxGraph
-from quantize.recipes import Recipe, parse_recipe
+from quantize.recipes import parse_recipe
 from quantize.scope import layers_in_scope
 from quantize.static_int import Calibrated, calibrate
 from runtimes.clips import read_heads
@@ -89,28 +89,24 @@ def material_of(
 def find(
     calibrated: Calibrated,
     source: ModelProto,
-    clips: np.ndarray,
-    recipe: Recipe,
+    material: Material,
     stem: Path,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
     *,
-    trials: tuple[Path, Path, str | None] | None = None,
-    most_time: float = MOST_TIME,
-    most_kib: float = np.inf,
     force: bool = False,
 ) -> Found:
     """Searches, and writes measurements and answer beside ``stem``."""
-    material = material_of(source, clips, trials)
-    names = names_of(source)
+    names, recipe = names_of(source), calibrated.recipe
     state = State(Path(f"{stem}.{recipe.name}.sensitivity.json"), key_of(calibrated, material), force)
-    found = search(calibrated, source, material, state, most_time=most_time, most_bytes=1024 * most_kib)
+    found = search(calibrated, source, material, state, limits)
 
     def row(point: Point) -> dict[str, object]:
         return {**asdict(point), "layers": [names[layer] for layer in point.layers]}
 
     answer = {
         "recipe": recipe.name,
-        "most_time": most_time,
-        "most_kib": None if np.isinf(most_kib) else most_kib,
+        "most_time": limits.time,
+        "most_kib": None if np.isinf(limits.kib) else limits.kib,
         "clips": len(material.clips),
         "chosen": row(found.chosen),
         "ranked": [{**row(point), "gain_per_ms": gain(point, found.none)} for point in found.ranked],
@@ -152,15 +148,13 @@ def main(argv: list[str] | None = None) -> int:
     source = onnx.load(args.model)
     folder = args.out or args.model.parent
     make_folder(folder)
+    trials = None if args.protocol is None else (args.protocol, args.audio, args.split)
     found = find(
         calibrate(source, recipe, clips, args.observer),
         source,
-        clips,
-        recipe,
+        material_of(source, clips, trials),
         folder / args.model.stem,
-        trials=None if args.protocol is None else (args.protocol, args.audio, args.split),
-        most_time=args.most_time,
-        most_kib=args.most_kib,
+        Limits(args.most_time, args.most_kib),
         force=args.force,
     )
     print(table(found, names_of(source)))
