@@ -37,6 +37,32 @@ MOST_TRIALS = 10**9  # a need beyond this is no number of trials but "never"
 
 
 @dataclass(frozen=True)
+class Rule:
+    """What a candidate must keep to.
+
+    Attributes:
+        allowed: By how much its EER may be higher, a fraction.
+        least_correlation: Pearson's, below which it is no copy.
+        draws: Of the bootstrap.
+        seed: Of the bootstrap.
+    """
+
+    allowed: float = ALLOWED_EER_DIFFERENCE
+    least_correlation: float = LEAST_CORRELATION
+    draws: int = DRAWS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses a difference that no number of trials could show.
+
+        Raises:
+            UserError: It is not above 0.
+        """
+        if not self.allowed > 0:
+            raise UserError(f"the allowed EER difference must be above 0, not {self.allowed:g}")
+
+
+@dataclass(frozen=True)
 class Agreement:
     """How close two models' scores are, trial by trial."""
 
@@ -146,12 +172,8 @@ def judge(
     reference: ArrayLike,
     candidate: ArrayLike,
     trials: Sequence[Trial],
-    *,
-    allowed: float = ALLOWED_EER_DIFFERENCE,
-    least_correlation: float = LEAST_CORRELATION,
+    rule: Rule = Rule(),
     asv: AsvErrors | None = None,
-    draws: int = DRAWS,
-    seed: int = 0,
 ) -> Verdict:
     """Compares two models by their scores on the same trials.
 
@@ -159,23 +181,18 @@ def judge(
         reference: Scores ``(trials,)`` of the model that is trusted.
         candidate: Scores ``(trials,)`` of the one that would replace it.
         trials: What was scored.
-        allowed: By how much the candidate's EER may be higher, a fraction.
-        least_correlation: Pearson's, below which the candidate is no copy.
+        rule: What the candidate must keep to.
         asv: Errors of the speaker verification, for the min t-DCF.
-        draws: Of the bootstrap.
-        seed: Of the bootstrap.
 
     Raises:
         UserError: A class is empty, a score is not finite, or the reference's own scores are inverted.
     """
-    if not allowed > 0:
-        raise UserError(f"the allowed EER difference must be above 0, not {allowed:g}")
     a, b = np.asarray(reference, np.float64), np.asarray(candidate, np.float64)
     genuine = np.array([trial.label == BONAFIDE for trial in trials])
     of_reference = equal_error_rate(a[genuine], a[~genuine])
     threshold = decision_threshold(a[genuine], a[~genuine])
     of_candidate = equal_error_rate(b[genuine], b[~genuine], allow_inverted=True)
-    interval = eer_difference(b, a, genuine, draws=draws, seed=seed)
+    interval = eer_difference(b, a, genuine, draws=rule.draws, seed=rule.seed)
     counts = int(genuine.sum()), int((~genuine).sum())
     shown = 0.0 if np.array_equal(a, b) else resolution(*counts)
     tdcf = None
@@ -190,23 +207,23 @@ def judge(
         threshold=threshold,
         difference=replace(interval, high=max(interval.high, shown)),
         resolution=shown,
-        trials_needed=trials_needed(interval, shown, sum(counts), allowed),
+        trials_needed=trials_needed(interval, shown, sum(counts), rule.allowed),
         agreement=agreement(a, b),
         flips=flips(a, b, trials, threshold),
         min_tdcf=None if tdcf is None else (tdcf[0], tdcf[1]),
     )
-    return _with_word(verdict, allowed, least_correlation)
+    return _with_word(verdict, rule)
 
 
-def _with_word(verdict: Verdict, allowed: float, least_correlation: float) -> Verdict:
-    pearson, difference = verdict.agreement.pearson, verdict.difference
+def _with_word(verdict: Verdict, rule: Rule) -> Verdict:
+    pearson, difference, allowed = verdict.agreement.pearson, verdict.difference, rule.allowed
     if verdict.candidate_eer > 0.5:
         verdict = verdict.failed(
             f"the candidate's scores look inverted: EER {verdict.candidate_eer:.2%}, Pearson {pearson:.3f}"
         )
-    if pearson < least_correlation:
+    if pearson < rule.least_correlation:
         verdict = verdict.failed(
-            f"the scores correlate by {pearson:.4f}, less than {least_correlation:g}: this is no copy"
+            f"the scores correlate by {pearson:.4f}, less than {rule.least_correlation:g}: this is no copy"
         )
     if difference.estimate > allowed:
         verdict = verdict.failed(

@@ -113,16 +113,8 @@ def say(text: str) -> None:
 def measure(args: argparse.Namespace) -> Row:
     """Returns the figures of the file on the device."""
     if args.system == "ios":
-        return ios.measure(
-            args.artifact,
-            app=args.app,
-            bundle=args.bundle,
-            serial=args.serial,
-            threads=args.threads,
-            runs=args.runs,
-            blocks=args.blocks,
-            say=say,
-        )
+        plan = ios.Plan(args.app, args.bundle, args.serial, args.threads, args.runs, args.blocks)
+        return ios.measure(args.artifact, plan, say)
     device = find_device(args.serial)
     if args.in_app:
         wanted = android_app.Plan(args.threads, args.runs, args.blocks, args.time_out)

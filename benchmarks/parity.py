@@ -31,7 +31,7 @@ from antispoof.model_names import model_names
 from antispoof.outputs import refuse_existing
 from antispoof.protocols import LAYOUTS
 from antispoof.tdcf import asv_errors, read_asv_scores
-from benchmarks.gate import ALLOWED_EER_DIFFERENCE, LEAST_CORRELATION, Verdict, judge
+from benchmarks.gate import ALLOWED_EER_DIFFERENCE, LEAST_CORRELATION, Rule, Verdict, judge
 from benchmarks.pooled_nodes import PooledNodes, compare_pooled_nodes
 from benchmarks.results_file import gather_conditions, write_results
 from benchmarks.timing.harness import judged, measure
@@ -80,10 +80,10 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def open_model(path: Path, args: argparse.Namespace) -> Runtime:
-    """Opens a model; ``--model`` is for checkpoints alone."""
+def open_model(path: Path, model: str | None, threads: int) -> Runtime:
+    """Opens a model file; ``model`` is what a checkpoint holds."""
     is_checkpoint = path.exists() and format_of(path).name == "torch"
-    return load(path, threads=args.threads, model=args.model if is_checkpoint else None)
+    return load(path, threads=threads, model=model if is_checkpoint else None)
 
 
 @dataclass(frozen=True)
@@ -101,25 +101,23 @@ class Examined:
     pooled: PooledNodes | None
 
 
-def time_ratio(args: argparse.Namespace, candidate: Path) -> dict[str, Any]:
+def time_ratio(reference: Path, candidate: Path, model: str | None, threads: int) -> dict[str, Any]:
     """Returns a candidate's time as a multiple of the reference's, with its interval and the word for it.
 
     Raises:
         UserError: One of them cannot be timed.
     """
     artifacts = [
-        Artifact(role, path, args.model if format_of(path).name == "torch" else None)
-        for role, path in (("reference", args.reference), ("candidate", candidate))
+        Artifact(role, path, model if format_of(path).name == "torch" else None)
+        for role, path in (("reference", reference), ("candidate", candidate))
     ]
-    session = measure(
-        artifacts, threads=args.threads, repeats=ROUNDS, seconds=ROUNDS_SECONDS, time_out=TIME_OUT
-    )
+    session = measure(artifacts, threads=threads, repeats=ROUNDS, seconds=ROUNDS_SECONDS, time_out=TIME_OUT)
     for one in session.measured:
         if one.failure is not None:
             raise UserError(f"{one.artifact.path} cannot be timed: {one.failure}")
-    base, other = (judged(one.times, args.threads) for one in session.measured)
+    base, other = (judged(one.times, threads) for one in session.measured)
     interval = ratio_interval(other, base)
-    return {**asdict(interval), "word": verdict(interval), "rounds": len(base), "threads": args.threads}
+    return {**asdict(interval), "word": verdict(interval), "rounds": len(base), "threads": threads}
 
 
 def table(examined: Examined) -> str:
@@ -187,28 +185,24 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     args = parser().parse_args(argv)
     check_arguments(args)
-    asv = read_asv_scores(args.asv_scores) if args.asv_scores else None
-    reference, *candidates = (open_model(path, args) for path in (args.reference, *args.candidates))
+    rule = Rule(args.allowed_eer_difference / 100, args.least_correlation, args.bootstrap, args.seed)
+    asv = None
+    if args.asv_scores:
+        scores = read_asv_scores(args.asv_scores)
+        asv = asv_errors(scores["target"], scores["nontarget"], scores["spoof"])
+    paths = (args.reference, *args.candidates)
+    reference, *candidates = (open_model(path, args.model, args.threads) for path in paths)
     clips = find_clips(args.protocol, args.audio, format=args.protocol_format, splits=args.split)
     memory = None if args.no_cache else args.cache
     trusted = score_clips(reference, clips, memory)
     rows: list[dict[str, Any]] = []
     for path, candidate in zip(args.candidates, candidates, strict=True):
-        result = judge(
-            trusted,
-            score_clips(candidate, clips, memory),
-            clips.trials,
-            allowed=args.allowed_eer_difference / 100,
-            least_correlation=args.least_correlation,
-            asv=None if asv is None else asv_errors(asv["target"], asv["nontarget"], asv["spoof"]),
-            draws=args.bootstrap,
-            seed=args.seed,
-        )
+        result = judge(trusted, score_clips(candidate, clips, memory), clips.trials, rule, asv)
         weights = [reference.weights_sha256(), candidate.weights_sha256()]
         if None not in weights and weights[0] != weights[1] and not args.other_weights:
             result = result.failed("the candidate was made from other weights (a student: --other-weights)")
         pooled = compare_pooled_nodes(args.reference, path, clips) if args.pooled_nodes else None
-        speed = time_ratio(args, path) if args.faster else None
+        speed = time_ratio(args.reference, path, args.model, args.threads) if args.faster else None
         if speed and speed["word"] == SLOWER:
             result = result.failed(f"it takes {speed['estimate']:.2f} times the reference's time")
         examined = Examined(result, speed, pooled)
@@ -221,8 +215,8 @@ def main(argv: list[str] | None = None) -> int:
             "reference": asdict(describe_file(args.reference)),
             "protocol": args.protocol.name,
             "splits": args.split,
-            "allowed_eer_difference": args.allowed_eer_difference / 100,
-            "least_correlation": args.least_correlation,
+            "allowed_eer_difference": rule.allowed,
+            "least_correlation": rule.least_correlation,
             "other_weights": args.other_weights,
         }
         write_results(args.json, KIND, conditions, rows, args.force)

@@ -15,7 +15,7 @@ from antispoof.errors import CheckFailed, UserError
 from antispoof.protocols import BONAFIDE, SPOOF, UNKNOWN, Trial
 from antispoof.speechlike import speech_like
 from benchmarks import parity
-from benchmarks.gate import judge
+from benchmarks.gate import Rule, judge
 from benchmarks.pages.result_tables import RENDERERS
 from benchmarks.results_file import read_results
 from export import to_onnx
@@ -36,7 +36,7 @@ def trials(count: int) -> tuple[Floats, list[Trial]]:
 
 def test_the_very_same_scores_pass() -> None:
     scores, listed = trials(100)
-    assert judge(scores, scores, listed, allowed=ALLOWED).word == "PASS"
+    assert judge(scores, scores, listed, Rule(ALLOWED)).word == "PASS"
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_the_very_same_scores_pass() -> None:
 def test_a_little_noise_passes_on_many_trials_and_not_on_few(count: int, word: str, reason: str) -> None:
     scores, listed = trials(count)
     noisy = scores + np.random.default_rng(1).normal(0, 0.02, count)
-    verdict = judge(scores, noisy, listed, allowed=ALLOWED)
+    verdict = judge(scores, noisy, listed, Rule(ALLOWED))
     assert verdict.word == word
     assert reason in verdict.reasons[0]
 
@@ -53,7 +53,7 @@ def test_a_little_noise_passes_on_many_trials_and_not_on_few(count: int, word: s
 def test_a_worse_candidate_fails() -> None:
     scores, listed = trials(4_000)
     worse = scores + np.random.default_rng(1).normal(0, 0.6, 4_000)
-    verdict = judge(scores, worse, listed, allowed=ALLOWED)
+    verdict = judge(scores, worse, listed, Rule(ALLOWED))
     assert verdict.word == "FAIL"
     assert verdict.flips
     assert {flip.attack for flip in verdict.flips} <= {"-", "A01"}
@@ -62,7 +62,7 @@ def test_a_worse_candidate_fails() -> None:
 @pytest.mark.parametrize("step", [-1e-9, 1e-9])
 def test_rounding_flips_no_decision(step: float) -> None:
     scores, listed = trials(4_000)
-    assert judge(scores, scores + step, listed, draws=1).flips == ()
+    assert judge(scores, scores + step, listed, Rule(draws=1)).flips == ()
 
 
 @pytest.mark.parametrize("points", ["0", "nan", "inf"])
@@ -74,7 +74,7 @@ def test_what_is_allowed_is_a_number_that_results_can_hold(points: str) -> None:
 
 def test_a_turned_polarity_fails_and_is_named() -> None:
     scores, listed = trials(4_000)
-    verdict = judge(scores, -scores, listed, allowed=ALLOWED)
+    verdict = judge(scores, -scores, listed, Rule(ALLOWED))
     assert verdict.word == "FAIL"
     assert any("inverted" in reason for reason in verdict.reasons)
 
@@ -83,7 +83,7 @@ def test_scores_that_go_their_own_way_fail_even_with_the_same_eer() -> None:
     scores, listed = trials(4_000)
     means = [2.0 if trial.label == BONAFIDE else -2.0 for trial in listed]
     other = np.random.default_rng(2).normal(means, 1.0)
-    verdict = judge(scores, other, listed, allowed=0.05)
+    verdict = judge(scores, other, listed, Rule(0.05))
     assert verdict.word == "FAIL"
     assert any("correlat" in reason for reason in verdict.reasons)
 

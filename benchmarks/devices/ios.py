@@ -43,6 +43,18 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Plan:
+    """How a file is run: by which app, on which phone (None: the only one), ``blocks`` of ``runs``."""
+
+    app: Path
+    bundle: str
+    serial: str | None
+    threads: int
+    runs: int
+    blocks: int
+
+
+@dataclass(frozen=True)
 class Phone:
     """A phone that is paired with this Mac."""
 
@@ -165,27 +177,17 @@ def commands(
     ]
 
 
-def measure(
-    artifact: Path,
-    *,
-    app: Path,
-    bundle: str,
-    serial: str | None,
-    threads: int,
-    runs: int,
-    blocks: int,
-    say: Callable[[str], None],
-) -> Row:
+def measure(artifact: Path, plan: Plan, say: Callable[[str], None]) -> Row:
     """Returns the figures of a file on a phone, checked against the golden scores before any timing."""
     with tempfile.TemporaryDirectory() as here:
         listed = Path(here) / "devices.json"
         run_xcrun(list_command(listed))
-        phone = choose_phone(parse_phones(listed.read_text(encoding="utf-8")), serial)
+        phone = choose_phone(parse_phones(listed.read_text(encoding="utf-8")), plan.serial)
         golden, clips = golden_for(artifact, Path(here))
 
         def launch(count: int) -> list[list[str]]:
-            arguments = runner_arguments(artifact.name, clips.name, golden, threads, count)
-            return commands(phone.identifier, app, bundle, (artifact, clips), arguments)
+            arguments = runner_arguments(artifact.name, clips.name, golden, plan.threads, count)
+            return commands(phone.identifier, plan.app, plan.bundle, (artifact, clips), arguments)
 
         *prepare, check = launch(0)
         for command in prepare:
@@ -193,8 +195,8 @@ def measure(
             run_xcrun(command)
         difference = check_scores(parse_console(run_xcrun(check), golden.clips, 0), golden)
         done: list[Block] = []
-        while len(done) < blocks and not is_steady(done):
-            done.append(_block(run_xcrun(launch(runs)[-1]), golden, runs))
+        while len(done) < plan.blocks and not is_steady(done):
+            done.append(_block(run_xcrun(launch(plan.runs)[-1]), golden, plan.runs))
             say(f"block {len(done)} done")
     return {
         "label": artifact.stem,
@@ -203,7 +205,7 @@ def measure(
         "sha256": describe_file(artifact).sha256,
         "golden": {"clips": golden.clips, "max_difference": difference, "tolerance": golden.tolerance},
         "device": {"model": phone.model, "product": phone.product, "ios": phone.os_version},
-        "threads": threads,
+        "threads": plan.threads,
         **figures(done),
     }
 
