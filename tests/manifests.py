@@ -1,10 +1,13 @@
-"""Manifests for model files that a test wrote itself."""
+"""Manifests for model files that a test wrote itself, and copies of files with theirs."""
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from antispoof.manifest import Input, Manifest, Output, describe_file, manifest_path
+from antispoof.manifest import Input, Manifest, Output, describe_file, manifest_path, read_manifest
 
 
 def write_manifest(path: Path, samples: int, model: str = "aasist-l") -> Path:
@@ -25,3 +28,11 @@ def write_manifest(path: Path, samples: int, model: str = "aasist-l") -> Path:
     )
     manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
     return path
+
+
+def copy_model(source: Path, target: Path, **changes: Any) -> Path:
+    """Copies a model file and its manifest, of which some fields may differ; returns the copy's path."""
+    shutil.copy(source, target)
+    manifest = replace(read_manifest(source), **changes)
+    manifest_path(target).write_text(manifest.to_json(), encoding="utf-8")
+    return target

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from antispoof.manifest import manifest_path, read_manifest
 from antispoof.signature import signature_path
 from antispoof.speechlike import speech_like
 from runtimes import fit_thresholds, score
+from tests.manifests import copy_model
 
 LOUD, QUIET = 0.3, 0.06
 
@@ -23,10 +23,7 @@ LOUD, QUIET = 0.3, 0.06
 @pytest.fixture
 def model(loudness_model: Path, tmp_path: Path) -> Path:
     """A file of one's own that scores by loudness and has no thresholds."""
-    path = tmp_path / loudness_model.name
-    shutil.copy(loudness_model, path)
-    shutil.copy(manifest_path(loudness_model), manifest_path(path))
-    return path
+    return copy_model(loudness_model, tmp_path / loudness_model.name)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from benchmarks.gate import Rule, judge
 from benchmarks.pages.result_tables import RENDERERS
 from benchmarks.results_file import read_results
 from export import to_onnx
+from tests.manifests import copy_model
 from tests.test_export import TUNED_FOR_INTEGERS
 
 Floats = NDArray[np.float64]
@@ -89,15 +90,13 @@ def test_scores_that_go_their_own_way_fail_even_with_the_same_eer() -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two small models of different weights, six clips and their labels (which mean nothing)."""
+def place(tmp_path_factory: pytest.TempPathFactory, one_second_model: Path) -> Path:
+    """A small model, one that claims other weights, six clips and their labels (which mean nothing)."""
     folder = tmp_path_factory.mktemp("parity")
     for index in range(6):
         soundfile.write(folder / f"{index}.wav", speech_like(index, SAMPLE_RATE), SAMPLE_RATE)
-    flags = ["--model", "aasist-l", "--set", "clip_samples=16000", "--out", str(folder)]
-    to_onnx.main([*flags, "--checkpoint", "random", "--name", "one"])
-    bundled = Path(parity.__file__).parents[1] / "antispoof" / "checkpoints" / "aasist-l.safetensors"
-    to_onnx.main([*flags, "--checkpoint", str(bundled), "--name", "two"])
+    copy_model(one_second_model, folder / "one.onnx")
+    copy_model(one_second_model, folder / "two.onnx", weights_sha256="0" * 64)
     return folder
 
 
@@ -154,15 +153,13 @@ QUIET = 0.003  # a voice across the room: what 8 bits lose first
 
 
 @pytest.fixture(scope="module")
-def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quiet(tmp_path_factory: pytest.TempPathFactory, one_second_model: Path) -> Path:
     """The bundled model as it is, with its waveform in 8 bits, and with its score turned round."""
     folder = tmp_path_factory.mktemp("quiet")
     for index in range(24):
         clip = QUIET ** (index % 2) * speech_like(index, SAMPLE_RATE)
         soundfile.write(folder / f"{index}.wav", clip, SAMPLE_RATE, subtype="FLOAT")
-    bundled = Path(parity.__file__).parents[1] / "antispoof" / "checkpoints" / "aasist-l.safetensors"
-    flags = ["--checkpoint", str(bundled), "--set", "clip_samples=16000", "--out", str(folder)]
-    to_onnx.main([*flags, "--name", "one"])
+    copy_model(one_second_model, folder / "one.onnx")
     write_copies(folder)
     return folder
 

@@ -17,21 +17,19 @@ from benchmarks import quantized
 from benchmarks.pages.result_tables import RENDERERS
 from benchmarks.timing import harness
 from benchmarks.trial_scores import find_clips
-from export import to_onnx
 from quantize import onnx_int8
 from runtimes import load
+from tests.manifests import copy_model
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model, its 8-bit copy, one of other weights, and six clips that the first model sorts right."""
+def place(tmp_path_factory: pytest.TempPathFactory, one_second_model: Path) -> Path:
+    """A model, its 8-bit copy, one that claims other weights, and six clips that the first sorts right."""
     folder = tmp_path_factory.mktemp("quantized")
     for index in range(6):
         soundfile.write(folder / f"{index}.wav", speech_like(index, SAMPLE_RATE), SAMPLE_RATE)
-    flags = ["--model", "aasist-l", "--set", "clip_samples=16000", "--out", str(folder)]
-    bundled = Path(to_onnx.__file__).parents[1] / "antispoof" / "checkpoints" / "aasist-l.safetensors"
-    to_onnx.main([*flags, "--checkpoint", str(bundled), "--name", "one"])
-    to_onnx.main([*flags, "--checkpoint", "random", "--name", "two"])
+    copy_model(one_second_model, folder / "one.onnx")
+    copy_model(one_second_model, folder / "two.onnx", weights_sha256="0" * 64)
     onnx_int8.main([str(folder / "one.onnx"), "--recipe", "w8"])
     runtime = load(folder / "one.onnx")
     clips = [fit_length(load_audio(folder / f"{index}.wav"), 16_000)[None] for index in range(6)]

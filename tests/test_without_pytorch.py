@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +11,8 @@ import pytest
 import soundfile
 
 from antispoof.audio import SAMPLE_RATE
-from antispoof.manifest import manifest_path
 from antispoof.speechlike import speech_like
+from tests.manifests import copy_model
 
 RUN = """
 import importlib, sys
@@ -37,8 +36,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, loudness_model: Path) -> Pat
     """A folder of two exported files that score alike, and four labelled clips."""
     folder = tmp_path_factory.mktemp("without-pytorch")
     for name in ("one.onnx", "other.onnx"):
-        shutil.copy(loudness_model, folder / name)
-        shutil.copy(manifest_path(loudness_model), manifest_path(folder / name))
+        copy_model(loudness_model, folder / name)
     for index in range(4):
         clip = np.float32(0.2 * (index + 1)) * speech_like(index, SAMPLE_RATE)
         soundfile.write(folder / f"{index}.wav", clip, SAMPLE_RATE)
