@@ -203,12 +203,16 @@ def test_a_report_is_never_overwritten_unasked(tmp_path: Path, manifest: Path, r
     assert figures(tmp_path / "new" / "out.json")["trials"] == {"bonafide": 8, "spoof": 12}
 
 
-def test_a_report_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("place", "hint"), [(".", "name the file to write"), ("file/out.json", "cannot write")]
+)
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(
+    place: str, hint: str, tmp_path: Path
+) -> None:
     scores = tmp_path / "scores.txt"  # does not exist, which nobody looks at
-    for place in (tmp_path, tmp_path / "file" / "out.json"):
-        (tmp_path / "file").touch()
-        with pytest.raises(UserError, match=r"name the file to write|cannot write"):
-            main([str(scores), "--json", str(place), "--force"])
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=hint):
+        main([str(scores), "--json", str(tmp_path / place), "--force"])
 
 
 def test_labels_are_needed_from_somewhere(tmp_path: Path, rows: Rows) -> None:
@@ -316,24 +320,30 @@ def scored_names(folder: Path, *names: str) -> ScoreFile:
     return read_scores(write_scores(folder, {name: float(i) for i, name in enumerate(names)}))
 
 
-def test_scores_find_their_trials_by_path_or_by_id(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["b/x.wav", "y.wav"],
+        ["/data/b/x.wav", "/data/y.wav"],
+        ["./b/x.wav", "y"],
+        ["b\\x.wav", "c/y.flac"],
+    ],
+)
+def test_scores_find_their_trials_by_path(names: list[str], tmp_path: Path) -> None:
     files = [
         Trial("x", "bonafide", path="a/x.wav"),
         Trial("x", "spoof", path="b/x.wav"),
         Trial("y", "spoof", path="y.wav"),
     ]
-    for names in (
-        ["b/x.wav", "y.wav"],
-        ["/data/b/x.wav", "/data/y.wav"],
-        ["./b/x.wav", "y"],
-        ["b\\x.wav", "c/y.flac"],
-    ):
-        matched = match_scores(scored_names(tmp_path, *names), files)
-        assert [(t.name, s) for t, s in zip(matched.trials, matched.scores, strict=True)] == [
-            ("b/x.wav", 0.0),
-            ("y.wav", 1.0),
-        ]
-        assert (matched.unscored, matched.unlisted) == (("a/x.wav",), ())
+    matched = match_scores(scored_names(tmp_path, *names), files)
+    assert [(t.name, s) for t, s in zip(matched.trials, matched.scores, strict=True)] == [
+        ("b/x.wav", 0.0),
+        ("y.wav", 1.0),
+    ]
+    assert (matched.unscored, matched.unlisted) == (("a/x.wav",), ())
+
+
+def test_scores_find_their_trials_by_id(tmp_path: Path) -> None:
     ids = [Trial("LA_E_2", "spoof"), Trial("LA_E_1", "bonafide")]
     matched = match_scores(scored_names(tmp_path, "LA_E_1", "flac/LA_E_2.flac"), ids)
     assert matched.scores.tolist() == [1.0, 0.0]  # in the protocol's order

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from antispoof.audio import CLIP_SAMPLES, SAMPLE_RATE, fit_length, load_audio
+from antispoof.columns import Geometry
 from antispoof.errors import EXIT_DONE, UserError
 from antispoof.models import Detector, create_model, model_names
 from antispoof.models.registry import small_config
@@ -33,6 +35,7 @@ FAST_TOLERANCE = {"aasist-l": 1.0, "fscnn": 1.5}
 # column: 0.07 % more than is wanted.
 COST_MARGIN = {"aasist-l": 0.051, "fscnn": 0.05}
 Capture = pytest.CaptureFixture[str]
+EITHER_WAY = pytest.mark.parametrize("exact", [True, False], ids=["exact", "fast"])
 
 
 # AASIST in full size takes a minute; a small one is exported below.
@@ -135,40 +138,40 @@ def as_tuple(result: Any) -> tuple[torch.Tensor, ...]:
     return result if isinstance(result, tuple) else (result,)
 
 
-def test_pieces_are_what_the_geometry_says(halves: Path) -> None:
-    for exact in (True, False):
-        cached = opened(halves, 0.5, exact=exact)
-        encoded: list[int] = []
-        inner = cached.encode
-        cached.encode = lambda *x, inner=inner, seen=encoded: (seen.append(x[0].shape[1]), inner(*x))[1]
-        audio = speech_like(10, CLIP_SAMPLES + cached.hop)
-        kept_scores(cached, windows_of(audio, cached.hop))
-        assert encoded[0] == CLIP_SAMPLES
-        assert sum(encoded[1:]) == cached.geometry.computed(cached.hop_columns) < CLIP_SAMPLES / 3
+@EITHER_WAY
+def test_pieces_are_what_the_geometry_says(exact: bool, halves: Path) -> None:
+    cached = opened(halves, 0.5, exact=exact)
+    encoded: list[int] = []
+    inner = cached.encode
+    cached.encode = lambda *x, inner=inner, seen=encoded: (seen.append(x[0].shape[1]), inner(*x))[1]
+    audio = speech_like(10, CLIP_SAMPLES + cached.hop)
+    kept_scores(cached, windows_of(audio, cached.hop))
+    assert encoded[0] == CLIP_SAMPLES
+    assert sum(encoded[1:]) == cached.geometry.computed(cached.hop_columns) < CLIP_SAMPLES / 3
 
 
-def test_hops_that_keep_nothing_are_refused(halves: Path) -> None:
-    for exact in (True, False):
-        largest = read_cached(halves).halves(exact=exact).geometry.largest_hop
-        for columns in (0, largest + 1, 10 * largest):
-            with pytest.raises(UserError, match=f"1 to {largest} leave something to keep"):
-                open_cached(halves, columns, exact=exact)
-        _, cached = open_cached(halves, largest, exact=exact)
-        windows = windows_of(speech_like(3, CLIP_SAMPLES + cached.hop), cached.hop)
-        assert np.isfinite(kept_scores(cached, windows)).all()
+@EITHER_WAY
+def test_hops_that_keep_nothing_are_refused(exact: bool, halves: Path) -> None:
+    largest = read_cached(halves).halves(exact=exact).geometry.largest_hop
+    for columns in (0, largest + 1, 10 * largest):
+        with pytest.raises(UserError, match=f"1 to {largest} leave something to keep"):
+            open_cached(halves, columns, exact=exact)
+    _, cached = open_cached(halves, largest, exact=exact)
+    windows = windows_of(speech_like(3, CLIP_SAMPLES + cached.hop), cached.hop)
+    assert np.isfinite(kept_scores(cached, windows)).all()
 
 
-def test_what_is_no_number_leaves_nothing_behind(halves: Path) -> None:
-    for exact in (True, False):
-        cached = opened(halves, 0.5, exact=exact)
-        audio = speech_like(4, CLIP_SAMPLES + cached.hop)
-        first, second = windows_of(audio, cached.hop)
-        expected = cached.score(first, follows=False)
-        broken = second.copy()
-        broken[-cached.hop // 2] = np.nan
-        with pytest.raises(UserError, match="not finite"):
-            cached.score(broken, follows=True)
-        assert cached.score(first, follows=True) == expected  # it follows nothing that was kept
+@EITHER_WAY
+def test_what_is_no_number_leaves_nothing_behind(exact: bool, halves: Path) -> None:
+    cached = opened(halves, 0.5, exact=exact)
+    audio = speech_like(4, CLIP_SAMPLES + cached.hop)
+    first, second = windows_of(audio, cached.hop)
+    expected = cached.score(first, follows=False)
+    broken = second.copy()
+    broken[-cached.hop // 2] = np.nan
+    with pytest.raises(UserError, match="not finite"):
+        cached.score(broken, follows=True)
+    assert cached.score(first, follows=True) == expected  # it follows nothing that was kept
 
 
 def test_halves_stream_as_the_whole_does(tmp_path: Path, halves: Path, capsys: Capture) -> None:
@@ -211,49 +214,78 @@ def test_halves_decide_as_the_whole_does(tmp_path: Path, halves: Path, capsys: C
     assert any("decision" in row for row in said[1]) == bool(manifest.thresholds)
 
 
-def test_tampered_halves_are_refused(tmp_path: Path, halves: Path) -> None:
+@pytest.fixture
+def copied(tmp_path: Path, halves: Path) -> Path:
+    """Halves that a test may damage."""
     for path in halves.parent.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    description = tmp_path / halves.name
-    half = tmp_path / halves.name.replace(".cached.json", ".backend.onnx")
+    return tmp_path / halves.name
+
+
+def edit(description: Path, way: str, **fields: Any) -> None:
+    """Changes what a description says of one way; the fields of a field that is a table are updated."""
+    facts = json.loads(description.read_text())
+    for name, value in fields.items():
+        facts[way][name] = facts[way][name] | value if isinstance(value, dict) else value
+    description.write_text(json.dumps(facts))
+
+
+def test_a_half_that_was_changed_or_is_gone_is_refused(copied: Path) -> None:
+    half = copied.with_name(copied.name.replace(".cached.json", ".backend.onnx"))
     content = half.read_bytes()
     half.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(UserError, match="not the file that"):
-        open_cached(description, 4, exact=True)
+        open_cached(copied, 4, exact=True)
     half.unlink()
     with pytest.raises(UserError, match="No such file"):
-        open_cached(description, 4, exact=True)
-    facts = json.loads(description.read_text())
-    for field, value in (("column", 0), ("frames", 1 << 60), ("samples", 1), ("overlap", -1)):
-        changed = facts | {"fast": facts["fast"] | {"geometry": facts["fast"]["geometry"] | {field: value}}}
-        description.write_text(json.dumps(changed))
-        with pytest.raises(UserError, match="does not fit"):
-            read_cached(description)
-    description.write_text(json.dumps(facts | {"exact": facts["exact"] | {"carried": [[1 << 40]]}}))
+        open_cached(copied, 4, exact=True)
+
+
+@pytest.mark.parametrize(
+    ("way", "fields"),
+    [
+        ("fast", {"geometry": {"column": 0}}),
+        ("fast", {"geometry": {"frames": 1 << 60}}),
+        ("fast", {"geometry": {"samples": 1}}),
+        ("fast", {"geometry": {"overlap": -1}}),
+        ("exact", {"carried": [[1 << 40]]}),
+    ],
+)
+def test_figures_that_no_halves_have_are_refused(way: str, fields: dict[str, Any], copied: Path) -> None:
+    edit(copied, way, **fields)
     with pytest.raises(UserError, match="does not fit"):
-        read_cached(description)
-    half.write_bytes(content)
-    exact = facts["exact"]
-    # Other figures that fit would give other scores.
-    for change in (
-        *(
-            {"geometry": exact["geometry"] | {name: exact["geometry"][name] + 1}}
-            for name in exact["geometry"]
-        ),
-        {"hears": not exact["hears"]},
-        {"carried": [*exact["carried"], [1]]},
-    ):
-        description.write_text(json.dumps(facts | {"exact": exact | change}))
-        with pytest.raises(UserError, match=r"changed since .* was exported with it|does not fit"):
-            open_cached(description, 4, exact=True)
-    unbounded = json.dumps(facts | {"exact": exact | {"carried": [[float("inf")]]}})
-    names = [
-        json.dumps(facts | {"exact": exact | {"encoder": exact["encoder"] | {"name": n}}}) for n in ("", 5)
-    ]
-    for text in ("", "[]", '{"cached": 2}', '{"cached": 3}', "{" * 10_000, unbounded, *names):
-        description.write_text(text)
-        with pytest.raises(UserError, match="cached"):
-            open_cached(description, 4, exact=True)
+        read_cached(copied)
+
+
+@pytest.mark.parametrize(
+    "name", [*(field.name for field in dataclasses.fields(Geometry)), "hears", "carried"]
+)
+def test_figures_that_fit_but_would_give_other_scores_are_refused(name: str, copied: Path) -> None:
+    exact = json.loads(copied.read_text())["exact"]
+    if name == "hears":
+        edit(copied, "exact", hears=not exact["hears"])
+    elif name == "carried":
+        edit(copied, "exact", carried=[*exact["carried"], [1]])
+    else:
+        edit(copied, "exact", geometry={name: exact["geometry"][name] + 1})
+    with pytest.raises(UserError, match=r"changed since .* was exported with it|does not fit"):
+        open_cached(copied, 4, exact=True)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"cached": 2}', '{"cached": 3}', "{" * 10_000])
+def test_what_is_no_description_is_refused(text: str, copied: Path) -> None:
+    copied.write_text(text)
+    with pytest.raises(UserError, match="cached"):
+        open_cached(copied, 4, exact=True)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"carried": [[float("inf")]]}, {"encoder": {"name": ""}}, {"encoder": {"name": 5}}]
+)
+def test_a_description_of_nothing_that_can_be_is_refused(fields: dict[str, Any], copied: Path) -> None:
+    edit(copied, "exact", **fields)
+    with pytest.raises(UserError, match="cached"):
+        open_cached(copied, 4, exact=True)
 
 
 @pytest.mark.parametrize("name", model_names())

@@ -52,15 +52,26 @@ def test_the_divergence_is_hintons() -> None:
     assert float(divergence(logits, torch.tensor([p]), 3.0)) == pytest.approx(0, abs=1e-6)
 
 
-def test_teachers_are_averaged_as_asked() -> None:
-    said = [torch.tensor([[0.0, 8.0]]), torch.tensor([[0.0, -2.0]])]
-    both = torch.ones(2, 1)
-    sigmoid = lambda x: 1 / (1 + math.exp(-x))  # noqa: E731
-    for ensemble, expected in (("probabilities", (sigmoid(4) + sigmoid(-1)) / 2), ("log-odds", sigmoid(1.5))):
-        mean, believed = consensus(said, both, DistillRecipe(temperature=2, ensemble=ensemble))
-        assert float(mean) == pytest.approx(expected, rel=1e-5)
-        assert believed.tolist() == [1]
-    alone, _ = consensus(said, torch.tensor([[0.0], [1.0]]), DistillRecipe(temperature=2))
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+TWO_SAY = [torch.tensor([[0.0, 8.0]]), torch.tensor([[0.0, -2.0]])]
+
+
+@pytest.mark.parametrize(
+    ("ensemble", "expected"),
+    [("probabilities", (sigmoid(4) + sigmoid(-1)) / 2), ("log-odds", sigmoid(1.5))],
+)
+def test_teachers_are_averaged_as_asked(ensemble: str, expected: float) -> None:
+    recipe = DistillRecipe(temperature=2, ensemble=ensemble)
+    mean, believed = consensus(TWO_SAY, torch.ones(2, 1), recipe)
+    assert float(mean) == pytest.approx(expected, rel=1e-5)
+    assert believed.tolist() == [1]
+
+
+def test_a_teacher_that_is_believed_alone_is_not_averaged() -> None:
+    alone, _ = consensus(TWO_SAY, torch.tensor([[0.0], [1.0]]), DistillRecipe(temperature=2))
     assert float(alone) == pytest.approx(sigmoid(-1), rel=1e-5)
 
 
