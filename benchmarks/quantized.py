@@ -15,27 +15,27 @@ Scores are remembered in --cache, so an interrupted run goes on.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.formats import format_of
 from antispoof.manifest import check_file, describe_file, read_manifest
-from antispoof.outputs import make_folder, refuse_existing, write_whole
+from antispoof.outputs import refuse_existing
 from benchmarks.gate import agreement, judge
 from benchmarks.parity import CACHE, TIME_OUT
 from benchmarks.pooled_nodes import NodeReader, Nodes, compare_nodes
-from benchmarks.results_file import gather_conditions, load_average, surroundings, write_results
+from benchmarks.results_file import gather_conditions, load_average, write_results
+from benchmarks.score_memory import Lines, remembered
 from benchmarks.timing.harness import measure
 from benchmarks.timing.latency_rows import comparison
 from benchmarks.timing.worker_handle import Artifact
-from benchmarks.trial_scores import Clips, find_clips
+from benchmarks.trial_scores import Clips, find_clips, memory_key
 from runtimes import load
 from runtimes.mlpackage import FORMAT as COREML
 from runtimes.mlpackage import has_core_ml
@@ -78,25 +78,22 @@ def run_file(path: Path, clips: Clips, memory: Path) -> Outcome:
     Raises:
         UserError: The file cannot be run, a clip cannot be read, or the memory is damaged.
     """
-    make_folder(memory)
-    kept = memory / f"{_key(path, clips)}.nodes.jsonl"
-    known: dict[str, tuple[float, Nodes]] = {}
-    if kept.exists():
-        try:
-            whole, _, _ = kept.read_text(encoding="utf-8").rpartition("\n")
-            rows = map(json.loads, whole.splitlines())
-            known = {name: (float(score), nodes) for name, score, nodes in rows}
-        except (ValueError, TypeError):
-            raise UserError(f"{kept} is damaged: delete it") from None
-        write_whole(kept, "".join(_line(name, *values) for name, values in known.items()))
-    names = [trial.name for trial in clips.trials]
-    todo = [index for index, name in enumerate(names) if name not in known]
     reader = NodeReader(path) if format_of(path).name == "onnx" else ScoreReader(path)
-    for index in tqdm(todo, desc=path.name, unit="clip", disable=None):
-        known[names[index]] = reader.read(clips, index)
-        with kept.open("a", encoding="utf-8") as lines:
-            lines.write(_line(names[index], *known[names[index]]))
-    return Outcome(np.array([known[name][0] for name in names]), [known[name][1] for name in names])
+
+    def read(places: Sequence[int]) -> list[tuple[float, Nodes]]:
+        return [reader.read(clips, place) for place in places]
+
+    names = [trial.name for trial in clips.trials]
+    outcomes = remembered(memory, memory_key(path, clips), names, read, WITH_NODES, title=path.name)
+    return Outcome(np.array([score for score, _ in outcomes]), [nodes for _, nodes in outcomes])
+
+
+def _outcome_of(line: str) -> tuple[str, tuple[float, Nodes]]:
+    name, score, nodes = json.loads(line)
+    return name, (float(score), nodes)
+
+
+WITH_NODES = Lines(".nodes.jsonl", lambda name, outcome: json.dumps([name, *outcome]), _outcome_of)
 
 
 class ScoreReader:
@@ -108,18 +105,6 @@ class ScoreReader:
     def read(self, clips: Clips, index: int) -> tuple[float, Nodes]:
         """Returns a clip's score, and no nodes."""
         return float(self.runtime.score(clips.waveform(index, self.runtime.input.samples))[0]), []
-
-
-def _key(path: Path, clips: Clips) -> str:
-    """Returns what names the memory of a file on a list of clips."""
-    digest = hashlib.sha256(f"{surroundings()}\n{describe_file(path).sha256}".encode())
-    for trial, file in zip(clips.trials, clips.files, strict=True):
-        digest.update(f"{trial.name} {file.stat().st_size} {file.stat().st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:32]
-
-
-def _line(name: str, score: float, nodes: Nodes) -> str:
-    return json.dumps([name, score, nodes]) + "\n"
 
 
 def score_row(source: Outcome, path: Path, clips: Clips, memory: Path) -> Row:

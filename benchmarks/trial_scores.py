@@ -63,11 +63,11 @@ def score_clips(runtime: Runtime, clips: Clips, memory: Path | None) -> np.ndarr
         return [float(runtime.score(waveform)[0]) for waveform in waveforms]
 
     names = [trial.name for trial in clips.trials]
-    key = "" if memory is None else _key(runtime.path, clips)
+    key = "" if memory is None else memory_key(runtime.path, clips)
     return remembered_scores(memory, key, names, score, title=runtime.path.name)
 
 
-def _key(model: Path, clips: Clips) -> str:
+def memory_key(model: Path, clips: Clips) -> str:
     """Returns all that the scores of a model on a list of clips depend on."""
     lines = [describe_file(model).sha256]
     for trial, file in zip(clips.trials, clips.files, strict=True):
