@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from antispoof.errors import UserError
 from antispoof.formats import format_named
 from antispoof.lowering import lowering
-from antispoof.manifest import FACTS_KEY, Manifest
 from antispoof.models import freeze
 from export.bisection import NoRule
 from export.graph import INPUT_NAME, OUTPUT_NAME, ScoreGraph, trace
@@ -216,13 +215,6 @@ def _rename_values(graph: Any) -> None:
         if inner is not graph:
             for value in (*inner.input, *inner.output, *inner.initializer):
                 value.name = names[value.name]
-
-
-def embed(model: Any, manifest: Manifest) -> bytes:
-    """Returns the file's bytes with the manifest's facts inside, under `FACTS_KEY`."""
-    entry = model.metadata_props.add()
-    entry.key, entry.value = FACTS_KEY, manifest.facts()
-    return model.SerializeToString(deterministic=True)
 
 
 def operations(model: Any) -> Counter[str]:

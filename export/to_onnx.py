@@ -32,6 +32,7 @@ from export.pipeline import (
     print_table,
     take_weights,
 )
+from runtimes.onnx_bytes import embedded
 
 MOST_TILES = 64  # beyond, a tile is hardly wider than what it shares with its neighbours
 
@@ -91,7 +92,7 @@ def write(
     def convert(graph: ScoreGraph, manifest: Manifest, path: Path) -> None:
         model: Any = onnx_file.convert(graph, opset=opset, dynamic_batch=dynamic_batch, time_tiles=time_tiles)
         counted.update(onnx_file.operations(model))
-        path.write_bytes(onnx_file.embed(model, manifest))
+        path.write_bytes(embedded(model, manifest.facts()))
 
     conversion = Conversion(
         format_named("onnx"),

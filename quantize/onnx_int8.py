@@ -31,12 +31,13 @@ from typing import Any
 import numpy as np
 
 from antispoof.errors import UserError, run
-from antispoof.manifest import FACTS_KEY, Manifest
+from antispoof.manifest import Manifest
 from quantize.onnx_graph import OnnxGraph
 from quantize.pipeline import Options, Product, add_arguments, run_command
 from quantize.recipes import Recipe, parse_recipe
 from quantize.scope import layers_in_scope, require_layers
 from quantize.static_int import Calibrated, calibrate
+from runtimes.onnx_bytes import embedded
 
 DEFAULT = "w8a8-rr"  # with all 8 bits they saturate on x86 without VNNI: fscnn's score is off by 0.7 there
 LEAST_UPDATES = 20
@@ -103,14 +104,6 @@ def add_offset(model: Any, offset: float) -> None:
     graph.node.append(helper.make_node("Add", [raw, "score.offset"], [score], name="score.correction"))
 
 
-def embed(model: Any, manifest: Manifest) -> bytes:
-    """Returns the file's bytes with the manifest's facts inside, in the place of the float file's."""
-    del model.metadata_props[:]
-    entry = model.metadata_props.add()
-    entry.key, entry.value = FACTS_KEY, manifest.facts()
-    return model.SerializeToString(deterministic=True)
-
-
 def takes(recipe: Recipe) -> bool:
     """Whether an ONNX file can be of a recipe, and every word of its name says something of the file."""
     if recipe.palette or recipe.pruned:
@@ -131,7 +124,7 @@ def convert_file(path: Path, recipe: Recipe, clips: np.ndarray, options: Options
 
 def write_file(model: Any, manifest: Manifest, path: Path) -> None:
     """Writes a model with its manifest's facts inside."""
-    path.write_bytes(embed(model, manifest))
+    path.write_bytes(embedded(model, manifest.facts()))
 
 
 PRODUCT = Product(
