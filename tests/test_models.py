@@ -68,11 +68,14 @@ def test_another_length_is_refused(model: Detector) -> None:
 
 def test_gradients_reach_every_parameter(model: Detector, clips: torch.Tensor) -> None:
     trained = copy.deepcopy(model).train()
-    for seed in range(3):  # more than one draw, since layer drop leaves layers out
+    idle = ["all"]
+    for seed in range(3):  # at most: more than one draw where layer drop leaves layers out
         torch.manual_seed(seed)
         output = trained(clips)
         (output.logits.square().sum() + trained.score(output).sum()).backward()
-    idle = [name for name, p in trained.named_parameters() if p.requires_grad and p.grad is None]
+        idle = [name for name, p in trained.named_parameters() if p.requires_grad and p.grad is None]
+        if not idle:
+            break
     assert not idle
 
 
