@@ -17,17 +17,17 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import soundfile
 
 from antispoof.audio import SAMPLE_RATE
+from antispoof.bootstrap import Interval
 from antispoof.errors import EXIT_DONE, UserError, run
-from antispoof.manifest import describe_file
+from antispoof.manifest import File, describe_file
 from antispoof.outputs import refuse_existing
 from antispoof.speechlike import speech_like, speech_like_batch
 from benchmarks.latency import parse_artifacts
@@ -42,7 +42,30 @@ KIND = "throughput"
 GENERATED_CLIPS = 8
 PER_WORKER = 4  # clips of a worker in each half of a round: enough that the last one's wait hardly counts
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True)
+class Rates:
+    """How fast a model scores, bare and whole, as the results file has it.
+
+    Attributes:
+        label: The model.
+        file: Its file.
+        workers: How many files were scored at a time.
+        rounds: How often each was measured.
+        clips_per_round: How many clips that took.
+        clips_per_s: Of each, by the clock.
+        cpu_ms_per_clip: Of each, processor time.
+        share: What is left with files around the runtime, by the clock and by processor time.
+    """
+
+    label: str
+    file: File
+    workers: int
+    rounds: int
+    clips_per_round: int
+    clips_per_s: dict[str, float]
+    cpu_ms_per_clip: dict[str, float]
+    share: dict[str, Interval]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -100,7 +123,7 @@ def timed(compute: Callable[[int], None], count: int) -> Times:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def measure(artifact: Artifact, clips: Sequence[Clip], workers: int, rounds: int) -> Row:
+def measure(artifact: Artifact, clips: Sequence[Clip], workers: int, rounds: int) -> Rates:
     """Returns both rates of a model in clips a second, and the share that is left with files around it."""
     runtime = load(artifact.path, threads=1, model=artifact.model)
     tasks = {"bare": bare_run(runtime, workers), "whole": whole_run(runtime, clips, workers)}
@@ -115,31 +138,29 @@ def measure(artifact: Artifact, clips: Sequence[Clip], workers: int, rounds: int
         clock: ratio_interval(*([one[at] for one in times[name]] for name in ("bare", "whole")))
         for at, clock in enumerate(("wall", "cpu"))
     }
-    return {
-        "label": artifact.label,
-        "file": asdict(describe_file(artifact.path)),
-        "workers": workers,
-        "rounds": rounds,
-        "clips_per_round": count,
-        "clips_per_s": {name: count / median(wall for wall, _ in taken) for name, taken in times.items()},
-        "cpu_ms_per_clip": {
+    return Rates(
+        artifact.label,
+        describe_file(artifact.path),
+        workers,
+        rounds,
+        count,
+        clips_per_s={name: count / median(wall for wall, _ in taken) for name, taken in times.items()},
+        cpu_ms_per_clip={
             name: 1e3 * median(cpu for _, cpu in taken) / count for name, taken in times.items()
         },
-        "share": {clock: asdict(share) for clock, share in shares.items()},
-    }
+        share=shares,
+    )
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[Rates]) -> str:
     """Returns the rows as text."""
-    width = max(len(row["label"]) for row in rows)
+    width = max(len(row.label) for row in rows)
     lines = [f"{'model':<{width}}  workers  bare/s  files/s  share by the clock     share by processor time"]
     for row in rows:
-        rates, shares = row["clips_per_s"], row["share"]
-        cells = (
-            "{estimate:.1%} ({low:.1%} to {high:.1%})".format(**shares[clock]) for clock in ("wall", "cpu")
-        )
+        rates, shares = row.clips_per_s, (row.share[clock] for clock in ("wall", "cpu"))
+        cells = (f"{one.estimate:.1%} ({one.low:.1%} to {one.high:.1%})" for one in shares)
         lines.append(
-            f"{row['label']:<{width}}  {row['workers']:>7}  {rates['bare']:>6.1f}  {rates['whole']:>7.1f}  "
+            f"{row.label:<{width}}  {row.workers:>7}  {rates['bare']:>6.1f}  {rates['whole']:>7.1f}  "
             + "  ".join(cells)
         )
     return "\n".join(lines)
@@ -165,7 +186,7 @@ def main(argv: list[str] | None = None) -> int:
             "load_average_after": load_average(),
             "corpus": "FLAC, speech-like, generated" if args.audio is None else f"{len(clips)} recordings",
         }
-        write_results(args.json, KIND, conditions, rows, args.force)
+        write_results(args.json, KIND, conditions, [asdict(row) for row in rows], args.force)
     print(table(rows))
     return EXIT_DONE
 

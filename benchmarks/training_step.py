@@ -13,12 +13,12 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from antispoof.audio import SAMPLE_RATE
+from antispoof.bootstrap import Interval
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.memory import keep_freed_memory
 from antispoof.outputs import refuse_existing
@@ -33,7 +33,36 @@ from train.session import gather
 KIND = "training-step"
 WARM_UP = 2  # steps: the first ones allocate what later ones use again
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True)
+class Step:
+    """What a step of one recipe takes, as the results file has it.
+
+    Attributes:
+        recipe: The recipe.
+        model: Its network.
+        precision: What it computes in.
+        crops: How many crops a batch has.
+        crop_s: How long they are.
+        steps: How many the recipe asks for.
+        rounds: How many were measured.
+        recordings: How many are drawn from.
+        batch_ms: To make a batch, median processor time.
+        step_ms: To learn from it, likewise.
+        batch_share: The first as a share of the second.
+    """
+
+    recipe: str
+    model: str
+    precision: str
+    crops: int
+    crop_s: float
+    steps: int
+    rounds: int
+    recordings: int
+    batch_ms: float
+    step_ms: float
+    batch_share: Interval
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def measure(path: Path, args: argparse.Namespace, folder: Path) -> Row:
+def measure(path: Path, args: argparse.Namespace, folder: Path) -> Step:
     """Returns what a step of one recipe takes.
 
     Args:
@@ -77,29 +106,29 @@ def measure(path: Path, args: argparse.Namespace, folder: Path) -> Row:
         batches.append(made - began)
         steps.append(time.process_time() - made)
     del batches[:WARM_UP], steps[:WARM_UP]
-    return {
-        "recipe": path.stem,
-        "model": recipe.model.name,
-        "precision": recipe.schedule.precision,
-        "crops": size,
-        "crop_s": recipe.data.crop_samples / SAMPLE_RATE,
-        "steps": recipe.schedule.steps,
-        "rounds": args.rounds,
-        "recordings": len(material.speech),
-        "batch_ms": 1e3 * median(batches),
-        "step_ms": 1e3 * median(steps),
-        "batch_share": asdict(ratio_interval(batches, steps)),
-    }
+    return Step(
+        recipe=path.stem,
+        model=recipe.model.name,
+        precision=recipe.schedule.precision,
+        crops=size,
+        crop_s=recipe.data.crop_samples / SAMPLE_RATE,
+        steps=recipe.schedule.steps,
+        rounds=args.rounds,
+        recordings=len(material.speech),
+        batch_ms=1e3 * median(batches),
+        step_ms=1e3 * median(steps),
+        batch_share=ratio_interval(batches, steps),
+    )
 
 
-def line(row: Row) -> str:
+def line(row: Step) -> str:
     """Returns one row as text."""
-    feeds = 1 / row["batch_share"]["estimate"]
-    whole_h = row["steps"] * (row["step_ms"] + row["batch_ms"]) / 3.6e6
+    feeds = 1 / row.batch_share.estimate
+    whole_h = row.steps * (row.step_ms + row.batch_ms) / 3.6e6
     return (
-        f"{row['recipe']}: {row['crops']} crops of {row['crop_s']:g} s, batch {row['batch_ms']:.0f} ms, "
-        f"learning from it {row['step_ms']:.0f} ms; one core feeds {feeds:.1f} trainings; "
-        f"{row['steps']} steps on one core take {whole_h:.1f} h"
+        f"{row.recipe}: {row.crops} crops of {row.crop_s:g} s, batch {row.batch_ms:.0f} ms, "
+        f"learning from it {row.step_ms:.0f} ms; one core feeds {feeds:.1f} trainings; "
+        f"{row.steps} steps on one core take {whole_h:.1f} h"
     )
 
 
@@ -118,7 +147,8 @@ def main(argv: list[str] | None = None) -> int:
             rows.append(measure(path, args, Path(folder)))
         print(line(rows[-1]), flush=True)
     if args.json:
-        write_results(args.json, KIND, conditions | {"load_average_after": load_average()}, rows, args.force)
+        conditions |= {"load_average_after": load_average()}
+        write_results(args.json, KIND, conditions, [asdict(row) for row in rows], args.force)
     return EXIT_DONE
 
 
