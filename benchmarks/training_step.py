@@ -28,7 +28,7 @@ from train.loop import PRECISIONS, Run
 from train.network import training_mode
 from train.ranks import Ranks
 from train.recipe import read_recipe, replace_schedule
-from train.session import gather
+from train.session import gather, list_recordings
 
 KIND = "training-step"
 WARM_UP = 2  # steps: the first ones allocate what later ones use again
@@ -93,7 +93,8 @@ def measure(path: Path, args: argparse.Namespace, folder: Path) -> Step:
     place = argparse.Namespace(
         audio=args.audio, protocol=args.protocol, more=args.more, out=folder, threads=1, device="cpu"
     )
-    material = gather(place, recipe, Ranks())
+    listed = list_recordings(place, recipe)
+    material = gather(place, recipe, Ranks(), listed)
     training = Run(recipe, folder)
     training_mode(training._model, recipe.model.hold_norms)
     size = recipe.schedule.batch
@@ -114,7 +115,7 @@ def measure(path: Path, args: argparse.Namespace, folder: Path) -> Step:
         crop_s=recipe.data.crop_samples / SAMPLE_RATE,
         steps=recipe.schedule.steps,
         rounds=args.rounds,
-        recordings=len(material.speech),
+        recordings=len(listed.speech),
         batch_ms=1e3 * median(batches),
         step_ms=1e3 * median(steps),
         batch_share=ratio_interval(batches, steps),

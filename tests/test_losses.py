@@ -77,7 +77,7 @@ def run_of(recipe: Recipe, folder: Path) -> Run:
     augment = Augmentation(recipe.augment, [])
     batches = Batches(rows, clips, recipe.data, augment, recipe.schedule.seed)
     run = Run(recipe, folder)
-    run.hear(batches, lambda _: 0.5, {})
+    run.hear(batches, lambda _: 0.5)
     return run
 
 
@@ -299,7 +299,7 @@ def test_float16_resumes_with_its_scale(tmp_path: Path) -> None:
     recipe = recipe_of(schedule={"precision": "float16", "steps": 2, "save_every": 1})
     run = run_of(recipe, tmp_path)
     run.train(lambda steps, _: steps)
-    again = run_of(recipe, tmp_path)
+    again = Run(recipe, tmp_path)
     again._scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     again.resume()
     assert again._scaler.state_dict() == run._scaler.state_dict()

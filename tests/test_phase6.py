@@ -99,13 +99,15 @@ def test_a_list_that_cannot_be_written_or_learnt_from_is_not_begun(
             clean.main([*flags[:-1], str(out), "--force"])
 
 
-def tiny_recipe(folder: Path) -> Path:
+def tiny_recipe(folder: Path, **sections: dict[str, Any]) -> Path:
     """The recipe of Phase 6 for a tiny WavLM, a few steps, and crops that it can hear."""
     content: dict[str, Any] = yaml.safe_load(
         (REPOSITORY / "train/configs/bimamba-lora-phase6.yaml").read_text()
     )
     content["data"]["crop_samples"] = CLIP
     content["schedule"] = {"steps": 3, "batch": 4, "accumulate": 2, "validate_every": 3, "save_every": 2}
+    for name, values in sections.items():
+        content[name].update(values)
     path = folder / "phase6.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
@@ -161,4 +163,23 @@ def test_what_would_fail_behind_the_training_fails_before_anything(
     flags = ["--phase5", phase5, "--config", tiny_recipe(tmp_path), "--audio", corpus, "--out", out]
     with pytest.raises(UserError, match=complaint):
         phase6.main([*map(str, flags), *more])
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "complaint"),
+    [
+        ("schedule", {"accumulate": 3}, "multiple of schedule.accumulate"),
+        ("adversarial", {"layer": "wavlm.ears"}, "no part 'wavlm.ears'"),
+        ("data", {"folders": ["nowhere/"]}, "none of the recipe's data.folders"),
+        ("augment", {"room_share": 0.5}, "the list has no room"),
+    ],
+)
+def test_a_recipe_that_cannot_be_carried_out_is_refused_before_the_list_is_cleaned(
+    section: str, values: dict[str, Any], complaint: str, corpus: Path, phase5: Path, tmp_path: Path
+) -> None:
+    config, out = tiny_recipe(tmp_path, **{section: values}), tmp_path / "out"
+    flags = ["--phase5", phase5, "--config", config, "--audio", corpus, "--out", out, "--drop", "0.25"]
+    with pytest.raises(UserError, match=complaint):
+        phase6.main(list(map(str, flags)))
     assert not out.exists()

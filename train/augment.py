@@ -73,12 +73,7 @@ class Augmentation:
         """Keeps noise clips and impulse responses, each (samples,) int16."""
         self._recipe, self._noises = recipe, noises
         self._rooms = [_response(room) for room in rooms]
-        for share, kind, recordings in (("noise_share", "noise", noises), ("room_share", "room", rooms)):
-            if getattr(recipe, share) and not recordings:
-                raise UserError(f"augment.{share}: the list has no {kind} to use; see data.{kind}_folders")
-        missing = set(recipe.codecs) - set(codecs()) if recipe.codec_share else ()
-        if missing:
-            raise UserError(f"augment.codecs: no {min(missing)} here; there are {', '.join(codecs())}")
+        check_augment(recipe, len(noises), len(rooms))
 
     def __call__(self, waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Returns what ``waveform`` (samples,) float32 becomes, of the same length."""
@@ -153,6 +148,25 @@ class Augmentation:
             high = low + generator.uniform(0, WIDEST_MASK * NYQUIST_HZ)
             response[(frequencies >= low) & (frequencies < high)] = 0
         return response
+
+
+def check_augment(recipe: AugmentRecipe, noises: int, rooms: int) -> None:
+    """Refuses what needs recordings or codecs that are not here.
+
+    Args:
+        recipe: What is asked for.
+        noises: Number of noise clips.
+        rooms: Number of impulse responses.
+
+    Raises:
+        UserError: Some are missing.
+    """
+    for share, kind, count in (("noise_share", "noise", noises), ("room_share", "room", rooms)):
+        if getattr(recipe, share) and not count:
+            raise UserError(f"augment.{share}: the list has no {kind} to use; see data.{kind}_folders")
+    missing = set(recipe.codecs) - set(codecs()) if recipe.codec_share else ()
+    if missing:
+        raise UserError(f"augment.codecs: no {min(missing)} here; there are {', '.join(codecs())}")
 
 
 def play_at(waveform: np.ndarray, speed: float) -> np.ndarray:

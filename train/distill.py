@@ -25,12 +25,23 @@ import torch
 from tqdm import tqdm
 
 from antispoof.errors import UserError, run
+from antispoof.outputs import make_folder
 from train.dataset import UNLABELLED, unlabelled_rows
 from train.distillation import Distillation
 from train.network import build_model
 from train.ranks import Ranks
 from train.recipe import Recipe
-from train.session import Material, add_flags, carry_out, gather, prepare, ranks_of, recipe_of
+from train.session import (
+    Listed,
+    Material,
+    add_flags,
+    carry_out,
+    gather,
+    list_recordings,
+    prepare,
+    ranks_of,
+    recipe_of,
+)
 from train.teachers import ClipTeacher, CropTeacher, Teacher, features_of
 
 
@@ -50,18 +61,22 @@ def main(argv: list[str] | None = None) -> int:
     if recipe.distill.compared and args.clip_teacher:
         raise UserError("distill.layer compares crops, and a --clip-teacher hears none: give --teacher")
     with ranks_of(args) as ranks:
+        if args.clip_teacher:
+            make_folder(_opinions(args))
         unlabelled = [row for folder in args.unlabelled for row in unlabelled_rows(folder)]
+        listed = list_recordings(args, recipe, unlabelled)
         teachers = _teachers(args, recipe)
         features = features_of(build_model(recipe).eval())
         objective = Distillation(recipe.distill, recipe.loss, teachers, features)
-        prepared = prepare(args, recipe, ranks, objective=objective)
-        material = gather(args, recipe, ranks, unlabelled)
+        method = _method(args, teachers)
+        prepared = prepare(args, recipe, ranks, listed, objective=objective, method=method)
+        material = gather(args, recipe, ranks, listed)
         if not ranks.first:
             ranks.wait()  # until the first one has filled the cache
-        _ask(args, recipe, material, teachers, ranks)
+        _ask(args, recipe, listed, material, teachers, ranks)
         if ranks.first:
             ranks.wait()
-        carry_out(prepared, material, _method(args, teachers))
+        carry_out(prepared, material)
     return 0
 
 
@@ -87,17 +102,28 @@ def _teachers(args: argparse.Namespace, recipe: Recipe) -> list[Teacher]:
     return [*of_crops, *(ClipTeacher(path, device, samples) for path in args.clip_teacher)]
 
 
+def _opinions(args: argparse.Namespace) -> Path:
+    """Returns the folder of what clip teachers said."""
+    folder: Path = args.cached or args.out / "teachers"
+    return folder
+
+
 def _ask(
-    args: argparse.Namespace, recipe: Recipe, material: Material, teachers: list[Teacher], ranks: Ranks
+    args: argparse.Namespace,
+    recipe: Recipe,
+    listed: Listed,
+    material: Material,
+    teachers: list[Teacher],
+    ranks: Ranks,
 ) -> None:
     """Has clip teachers say what they think of the recordings."""
     asked = None
     if recipe.distill.clip_teachers_hear == "unlabelled":
-        asked = [index for index, row in enumerate(material.speech) if row.label == UNLABELLED]
+        asked = [index for index, row in enumerate(listed.speech) if row.label == UNLABELLED]
     of_clips = [teacher for teacher in teachers if isinstance(teacher, ClipTeacher)]
     for path, teacher in zip(args.clip_teacher, of_clips, strict=True):
         watch = partial(tqdm, desc=f"asking {path.name}", disable=None if ranks.first else True)
-        teacher.ask(material.clips, args.cached or args.out / "teachers", watch, asked)
+        teacher.ask(material.clips, _opinions(args), watch, asked)
 
 
 def _method(args: argparse.Namespace, teachers: list[Teacher]) -> dict[str, Any]:

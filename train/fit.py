@@ -19,7 +19,7 @@ import sys
 
 from antispoof.errors import run
 from train.recipe import DistillRecipe, QuantizeRecipe, Recipe
-from train.session import add_flags, carry_out, gather, prepare, ranks_of, recipe_of
+from train.session import add_flags, carry_out, gather, list_recordings, prepare, ranks_of, recipe_of
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,8 +29,9 @@ def main(argv: list[str] | None = None) -> int:
     with ranks_of(args) as ranks:
         if ranks.first:
             _say_what_is_unheard(recipe)
-        prepared = prepare(args, recipe, ranks)
-        carry_out(prepared, gather(args, recipe, ranks))
+        listed = list_recordings(args, recipe)
+        prepared = prepare(args, recipe, ranks, listed)
+        carry_out(prepared, gather(args, recipe, ranks, listed))
     return 0
 
 

@@ -32,7 +32,7 @@ from train.objective import FromLabels, Objective
 from train.optimiser import build_optimiser, kept_share, learning_rate, set_rate, swa_start
 from train.ranks import Ranks, share_norms
 from train.recipe import Recipe
-from train.states import newest_state, save_state
+from train.states import check_same, newest_state, save_state
 
 NORM_BATCHES = 100  # that the statistics of batch norms are taken of
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -81,6 +81,7 @@ class Run:
         self,
         recipe: Recipe,
         folder: Path,
+        conditions: dict[str, Any] | None = None,
         workers: int = 0,
         *,
         objective: Objective | None = None,
@@ -94,6 +95,8 @@ class Run:
         Args:
             recipe: What to do.
             folder: Where states, weights and metrics go.
+            conditions: What else the result depends on beside the recordings, such as the number of threads;
+                kept with every state.
             workers: Processes that prepare batches ahead; the batches are the same for any number.
             objective: What is made smaller; the recipe's loss against the labels if none is given.
             dressing: What is put around the network.
@@ -105,6 +108,8 @@ class Run:
             UserError: The recipe asks for what its network, this number of ranks or the objective cannot do.
         """
         self._recipe, self._folder = recipe, folder
+        self._identity = {"recipe": dataclasses.asdict(recipe), **(conditions or {})}
+        self._resumed: dict[str, Any] | None = None  # the identity of the state that it goes on from
         self._workers, self._report = workers, report
         self._device, self._ranks = device or torch.device("cpu"), ranks or Ranks()
         if recipe.schedule.batch % (recipe.schedule.accumulate * self._ranks.count):
@@ -126,18 +131,21 @@ class Run:
         self.history: list[Progress] = []
         self._loss_sum, self._loss_steps = 0.0, 0
 
-    def hear(
-        self, batches: Batches, validate: Callable[[Detector], float], conditions: dict[str, Any]
-    ) -> None:
+    def hear(self, batches: Batches, validate: Callable[[Detector], float], recordings: str = "") -> None:
         """Takes what is learnt from.
 
         Args:
             batches: Where the audio comes from.
             validate: Returns the dev EER of a model that takes whole clips.
-            conditions: What else the result depends on, such as the number of threads; kept with every state.
+            recordings: The fingerprint of all audio; kept with every state.
+
+        Raises:
+            UserError: The run was resumed, and had other recordings before.
         """
         self._batches, self._validate = batches, validate
-        self._identity = {"recipe": dataclasses.asdict(self._recipe), **conditions}
+        self._identity["recordings"] = recordings
+        if self._resumed is not None:
+            check_same(self._folder, self._resumed, self._identity)
 
     def train(self, watch: Callable[[Sequence[int], int], Iterable[int]]) -> None:
         """Trains to the last step of the recipe.
@@ -306,12 +314,15 @@ class Run:
         }
 
     def resume(self) -> None:
-        """Takes up the newest saved state of the folder.
+        """Takes up the newest saved state of the folder, before `hear`.
 
         Raises:
             UserError: There is none, or it belongs to another recipe or other conditions.
         """
-        state = newest_state(self._folder, self._identity, self._device)
+        state = newest_state(self._folder, self._device)
+        self._resumed = state["identity"]
+        known = {name: value for name, value in self._resumed.items() if name != "recordings"}
+        check_same(self._folder, known, self._identity)
         self._model.load_state_dict(state["model"])
         self._average = state["average"]
         self._optimiser.load_state_dict(state["optimiser"])

@@ -34,7 +34,8 @@ from train.curves import draw_conditions
 from train.dataset import CLASSES, check_split, decode, read_rows
 from train.evaluation import Figure, figure_of, load_listener, score_under
 from train.loop import PRECISIONS
-from train.session import recipe_of
+from train.ranks import Ranks
+from train.session import list_recordings, prepare, recipe_of
 
 COMPRESSED = ("MP3, 64 kbit/s", "AAC, 32 kbit/s", "Opus, 16 kbit/s")
 
@@ -45,32 +46,38 @@ def main(argv: list[str] | None = None) -> int:
     others = dict(_named_file(text) for text in args.phase)
     protocol = args.protocol or args.audio / "manifest.tsv"
     cleaned, run_folder = args.out / "cleaned.tsv", args.out / "run"
-    training = _fit_flags(args, cleaned, run_folder)
+    goes_on = cleaned.exists() and not args.force
     # What would end steps 2 and 3 ends the command now, and not after days of training.
-    recipe_of(fit.arguments(training))
+    _check_training(fit.arguments(_fit_flags(args, cleaned if goes_on else protocol, run_folder)))
     if args.drop is not None:
         check_drop(args.drop)
     check_split(read_rows(protocol, args.audio), args.split)
     for path in others.values():
         load_model(path)
     make_folder(args.out)
-    if cleaned.exists() and not (args.resume or args.force):
+    if goes_on and not args.resume:
         raise UserError(f"{args.out} holds a run already: --resume goes on with it, --force drops it")
     torch.set_num_threads(args.threads)
     keep_freed_memory()
-    if cleaned.exists() and not args.force:
+    if goes_on:
         _check_cleaned(cleaned, protocol, args.audio, args.drop)
     else:
         drop = DROPPED if args.drop is None else args.drop
         dropped = clean(load_model(args.phase5), protocol, args.audio, cleaned, drop)
         print(f"left {len(dropped)} recordings out: {cleaned}")
-    fit.main(training)
+    fit.main(_fit_flags(args, cleaned, run_folder))
     phases = {**others, "Phase 5": args.phase5, "Phase 6": run_folder / "best.safetensors"}
     figures = evaluate(phases, protocol, args.audio, args.split, args.out)
     write_whole(args.out / "phases.tsv", _table(figures))
     print(_table(figures), end="")
     draw_conditions(clean_and_compressed(figures), args.out / "phases.png")
     return 0
+
+
+def _check_training(args: argparse.Namespace) -> None:
+    """Raises `UserError` where the training is one that train/fit.py refuses."""
+    recipe = recipe_of(args)
+    prepare(args, recipe, Ranks(), list_recordings(args, recipe))
 
 
 def _check_cleaned(cleaned: Path, protocol: Path, audio: Path, drop: float | None) -> None:

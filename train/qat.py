@@ -23,7 +23,7 @@ import torch
 from antispoof.errors import UserError, run
 from train.distillation import Distillation
 from train.fake_quant import FakeQuantization
-from train.session import add_flags, carry_out, gather, prepare, ranks_of, recipe_of
+from train.session import add_flags, carry_out, gather, list_recordings, prepare, ranks_of, recipe_of
 from train.teachers import CropTeacher
 
 
@@ -41,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     with ranks_of(args) as ranks:
         if ranks.count > 1:
             raise UserError("the ranges of integers are those of one process: start this without torchrun")
+        listed = list_recordings(args, recipe)
         device, layer = torch.device(args.device), recipe.distill.compared
         teacher = CropTeacher(args.start, recipe.data.crop_samples, device, layer)
         objective = Distillation(recipe.distill, recipe.loss, [teacher], teacher.features)
@@ -49,8 +50,8 @@ def main(argv: list[str] | None = None) -> int:
             "teachers": [{"file": args.start.name, "heard": teacher.key}],
             "rounded": dataclasses.asdict(recipe.quantize),
         }
-        prepared = prepare(args, recipe, ranks, objective=objective, dressing=dressing)
-        carry_out(prepared, gather(args, recipe, ranks), method)
+        prepared = prepare(args, recipe, ranks, listed, objective=objective, dressing=dressing, method=method)
+        carry_out(prepared, gather(args, recipe, ranks, listed))
     return 0
 
 

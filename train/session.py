@@ -26,7 +26,7 @@ from antispoof.errors import UserError
 from antispoof.memory import keep_freed_memory
 from antispoof.models import Detector
 from antispoof.outputs import make_folder, write_whole
-from train.augment import Augmentation
+from train.augment import Augmentation, check_augment
 from train.curves import Journal
 from train.dataset import (
     CLASSES,
@@ -153,80 +153,65 @@ def _old_run(folder: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """The recordings of a run by what they are for, none of them read yet.
+
+    Attributes:
+        speech: To learn from, unlabelled recordings last.
+        noise: To add.
+        rooms: Impulse responses.
+        dev: To validate on.
+        unlabelled_share: Of a batch.
+    """
+
+    speech: list[Row]
+    noise: list[Row]
+    rooms: list[Row]
+    dev: list[Row]
+    unlabelled_share: float
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that lacks nothing but audio."""
+
+    args: argparse.Namespace
+    recipe: Recipe
+    ranks: Ranks
+    listed: Listed
+    method: dict[str, Any]
+    run: Run
+    journal: Journal
+
+
+@dataclass(frozen=True)
 class Material:
     """What is trained and validated on.
 
     Attributes:
         batches: The batches by number.
         clips: The recordings that they are cut from, int16.
-        speech: What each of these is.
         validate: Returns the dev EER of a model.
-        conditions: What a resumed run must share beside the recipe.
-        rows: Of every recording that is trained on, noise and rooms included.
+        recordings: Fingerprint of all audio.
     """
 
     batches: Batches
     clips: list[np.ndarray]
-    speech: list[Row]
     validate: Callable[[Detector], float]
-    conditions: dict[str, Any]
-    rows: list[Row]
+    recordings: str
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A run that lacks nothing but audio: `prepare`, then `gather`, then `carry_out`."""
-
-    args: argparse.Namespace
-    recipe: Recipe
-    ranks: Ranks
-    run: Run
-    journal: Journal
-
-
-def prepare(
-    args: argparse.Namespace,
-    recipe: Recipe,
-    ranks: Ranks,
-    *,
-    objective: Objective | None = None,
-    dressing: Dressing | None = None,
-) -> Prepared:
-    """Builds what learns, before minutes are spent on decoding for a recipe that cannot be carried out.
+def list_recordings(args: argparse.Namespace, recipe: Recipe, unlabelled: Sequence[Row] = ()) -> Listed:
+    """Reads the lists.
 
     Args:
         args: Of `add_flags`.
         recipe: What to do.
-        ranks: Who trains.
-        objective: What is made smaller; see `Run`.
-        dressing: What is put around the network; see `Run`.
+        unlabelled: Speech beside that of the lists.
 
     Raises:
-        UserError: It cannot be.
+        UserError: A list is broken, or lacks what the recipe asks for.
     """
-    journal = Journal(args.out, args.tensorboard and ranks.first)
-    training = Run(
-        recipe,
-        args.out,
-        args.workers,
-        objective=objective,
-        dressing=dressing,
-        device=torch.device(args.device),
-        ranks=ranks,
-        report=journal.add,
-    )
-    return Prepared(args, recipe, ranks, training, journal)
-
-
-def gather(
-    args: argparse.Namespace, recipe: Recipe, ranks: Ranks, unlabelled: Sequence[Row] = ()
-) -> Material:
-    """Reads the lists and decodes the recordings.
-
-    Raises:
-        UserError: A list is broken, or too little may be trained or validated on.
-    """
-    keep_freed_memory()
     rows, copies = read_lists(args.audio, args.protocol, args.more)
     speech, noise, rooms = training_rows(rows, recipe.data, copies)
     speech += unlabelled
@@ -234,63 +219,107 @@ def gather(
     if len({row.label for row in dev}) < 2:
         raise UserError("the list needs bona fide speech and spoofs in the split dev to validate on")
 
-    pairs_to_draw(speech, recipe.data)  # complains before anything is decoded
+    pairs_to_draw(speech, recipe.data)
     unlabelled_share = recipe.distill.unlabelled_share if unlabelled else 0.0
     labelled = recipe.schedule.batch - unlabelled_crops(recipe.schedule.batch, unlabelled_share)
     if recipe.data.pair_share == 1 and labelled % 2:
         raise UserError(f"data.pair_share: 1 pairs all labelled crops of a batch, but there are {labelled}")
-    noises, room_clips, dev_clips, clips = (
-        decode(part, _watch(name, ranks), args.out)
-        for name, part in (("noise", noise), ("rooms", rooms), ("dev", dev), ("speech", speech))
+    check_augment(recipe.augment, len(noise), len(rooms))
+    return Listed(speech, noise, rooms, dev, unlabelled_share)
+
+
+def prepare(
+    args: argparse.Namespace,
+    recipe: Recipe,
+    ranks: Ranks,
+    listed: Listed,
+    *,
+    objective: Objective | None = None,
+    dressing: Dressing | None = None,
+    method: dict[str, Any] | None = None,
+) -> Prepared:
+    """Builds what learns, before minutes are spent on decoding for a run that is refused.
+
+    Args:
+        args: Of `add_flags`.
+        recipe: What to do.
+        ranks: Who trains.
+        listed: What is learnt from.
+        objective: What is made smaller; see `Run`.
+        dressing: What is put around the network; see `Run`.
+        method: What a card has to say of the way of training, where it is not plain fitting.
+
+    Raises:
+        UserError: The recipe cannot be carried out, or the run to resume was another one.
+    """
+    method = method or {}
+    journal = Journal(args.out, args.tensorboard and ranks.first)
+    training = Run(
+        recipe,
+        args.out,
+        {**_conditions(args, ranks, listed), **method},
+        args.workers,
+        objective=objective,
+        dressing=dressing,
+        device=torch.device(args.device),
+        ranks=ranks,
+        report=journal.add,
     )
-    check_apart([*speech, *dev], [*clips, *dev_clips])
-    torch.set_num_threads(args.threads)
-    augment = Augmentation(recipe.augment, noises, room_clips)
-    batches = Batches(
-        speech,
-        clips,
-        recipe.data,
-        augment,
-        recipe.schedule.seed,
-        unlabelled_share,
-        recipe.distill.untouched_share,
-    )
-    said = "\n".join(f"{row.label}\t{row.dataset}\t{row.attack}\t{row.source}" for row in [*speech, *dev])
-    conditions = {
-        "threads": args.threads,
-        "recordings": fingerprint([*clips, *noises, *room_clips, *dev_clips]),
-        "lists": hashlib.sha256(said.encode()).hexdigest(),
-    }
+    if args.resume and saved_states(args.out):
+        training.resume()
+    return Prepared(args, recipe, ranks, listed, method, training, journal)
+
+
+def _conditions(args: argparse.Namespace, ranks: Ranks, listed: Listed) -> dict[str, Any]:
+    """Returns what a resumed run must share beside recipe and recordings."""
+    heard = [*listed.speech, *listed.dev]
+    said = "\n".join(f"{row.label}\t{row.dataset}\t{row.attack}\t{row.source}" for row in heard)
+    conditions = {"threads": args.threads, "lists": hashlib.sha256(said.encode()).hexdigest()}
     if args.device != "cpu":
         conditions["device"] = args.device
     if ranks.count > 1:
         conditions["ranks"] = ranks.count
+    return conditions
+
+
+def gather(args: argparse.Namespace, recipe: Recipe, ranks: Ranks, listed: Listed) -> Material:
+    """Decodes the recordings.
+
+    Raises:
+        UserError: Some cannot be used, or are there twice.
+    """
+    keep_freed_memory()
+    speech, dev = listed.speech, listed.dev
+    parts = (("noise", listed.noise), ("rooms", listed.rooms), ("dev", dev), ("speech", speech))
+    noises, rooms, dev_clips, clips = (decode(rows, _watch(name, ranks), args.out) for name, rows in parts)
+    check_apart([*speech, *dev], [*clips, *dev_clips])
+    torch.set_num_threads(args.threads)
+    batches = Batches(
+        speech,
+        clips,
+        recipe.data,
+        Augmentation(recipe.augment, noises, rooms),
+        recipe.schedule.seed,
+        listed.unlabelled_share,
+        recipe.distill.untouched_share,
+    )
     validate = partial(validation_eer, rows=dev, clips=dev_clips)
-    return Material(batches, clips, speech, validate, conditions, [*speech, *noise, *rooms])
+    return Material(batches, clips, validate, fingerprint([*clips, *noises, *rooms, *dev_clips]))
 
 
 def _watch(name: str, ranks: Ranks) -> Callable[[Sequence[Row]], Iterable[Row]]:
     return partial(tqdm, desc=f"decoding {name}", unit="clip", disable=None if ranks.first else True)
 
 
-def carry_out(prepared: Prepared, material: Material, method: dict[str, Any] | None = None) -> None:
-    """Trains, from the start or from the last saved state, and says how it went.
-
-    Args:
-        prepared: What to train.
-        material: What to train on.
-        method: What a card has to say of the way of training, where it is not plain fitting.
-    """
-    method = method or {}
+def carry_out(prepared: Prepared, material: Material) -> None:
+    """Trains, from the start or from the last saved state, and says how it went."""
     args, ranks, training, journal = prepared.args, prepared.ranks, prepared.run, prepared.journal
-    training.hear(material.batches, material.validate, {**material.conditions, **method})
-    if args.resume and saved_states(args.out):
-        training.resume()
+    training.hear(material.batches, material.validate, material.recordings)
     if ranks.first:
         if args.force:  # not before: what is wrong with this run must not cost the old one
             for path in _old_run(args.out):
                 path.unlink()
-        facts = {**_facts(prepared.recipe, args, material.rows), **method}
+        facts = {**_facts(prepared.recipe, args, prepared.listed), **prepared.method}
         write_whole(args.out / "run.json", json.dumps(facts, indent=1) + "\n")
     journal.open(training.step)
     training.train(progress if ranks.first else lambda steps, _done: steps)
@@ -301,8 +330,9 @@ def carry_out(prepared: Prepared, material: Material, method: dict[str, Any] | N
         print(f"best dev EER {best.dev_eer:.2%} at step {best.step} (loss {best.loss:.3f}): {path}")
 
 
-def _facts(recipe: Recipe, args: argparse.Namespace, rows: Sequence[Row]) -> dict[str, object]:
+def _facts(recipe: Recipe, args: argparse.Namespace, listed: Listed) -> dict[str, object]:
     """Returns what a model card has to say of a run."""
+    rows = [*listed.speech, *listed.noise, *listed.rooms]
     counts = Counter((row.label, row.dataset, row.licence) for row in rows)
     data = [
         {"label": label, "dataset": dataset, "licence": licence, "recordings": count}

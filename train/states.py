@@ -46,11 +46,11 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
         old.unlink()
 
 
-def newest_state(folder: Path, identity: dict[str, Any], device: torch.device) -> dict[str, Any]:
+def newest_state(folder: Path, device: torch.device) -> dict[str, Any]:
     """Returns the newest state of a folder that can be read; any leads to the same weights.
 
     Raises:
-        UserError: There is none, or it belongs to another recipe or other conditions.
+        UserError: There is none.
     """
     for path in reversed(saved_states(folder)):
         try:
@@ -58,14 +58,22 @@ def newest_state(folder: Path, identity: dict[str, Any], device: torch.device) -
         except (RuntimeError, EOFError, pickle.UnpicklingError):  # cut short by a crash of the system
             print(f"{path} is damaged; trying the state before it", file=sys.stderr)
             continue
-        saved = {**state["identity"], "recipe": _in_full(state["identity"]["recipe"])}
-        if saved != identity:
-            raise UserError(
-                f"{path} was trained with other {_first_difference(saved, identity)}; "
-                "resume with the same recipe, steps, seed, threads and recordings"
-            )
+        state["identity"]["recipe"] = _in_full(state["identity"]["recipe"])
         return state
     raise UserError(f"{folder} holds no state to resume from that can be read")
+
+
+def check_same(folder: Path, saved: dict[str, Any], identity: dict[str, Any]) -> None:
+    """Refuses to go on with another recipe or under other conditions than those of a saved state.
+
+    Raises:
+        UserError: They differ.
+    """
+    if saved != identity:
+        raise UserError(
+            f"the run in {folder} was trained with other {_first_difference(saved, identity)}; "
+            "resume with the same recipe, steps, seed, threads and recordings"
+        )
 
 
 def _in_full(recipe: dict[str, Any]) -> dict[str, Any]:

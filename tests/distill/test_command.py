@@ -111,6 +111,8 @@ def test_teachers_that_nothing_is_asked_of_are_refused(
         ({"schedule": {"accumulate": 3}}, "", "multiple of schedule.accumulate"),
         ({"distill": {"layer": "middle", "layer_weight": 1.0}}, "", "no part 'middle'"),
         ({"loss": {"name": "oc-softmax"}}, "", "oc-softmax"),
+        ({"augment": {"noise_share": 0.5}}, "", "the list has no noise"),
+        ({"augment": {"codec_share": 0.5, "codecs": ["mpeg"]}}, "", "no mpeg here"),
     ],
 )
 def test_what_cannot_be_carried_out_is_refused_before_the_corpus_is_decoded(

@@ -158,26 +158,38 @@ def test_a_run_that_saved_no_state_yet_begins_again(
         assert (out / name).read_bytes() == (finished / name).read_bytes()
 
 
-def test_another_recipe_cannot_resume(finished: Path, corpus: Path, config: Path) -> None:
+def test_another_recipe_cannot_resume(
+    finished: Path, corpus: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "decode", lambda *_: pytest.fail("decoded"))
     for more, key in ((["--steps", "15"], "recipe.schedule.steps"), (["--threads", "2"], "threads")):
         with pytest.raises(UserError, match=f"other {key}"):
             fit.main(arguments(config, corpus, finished, "--resume", *more))
 
 
 def test_other_recordings_cannot_resume(finished: Path, corpus: Path, config: Path, tmp_path: Path) -> None:
-    fewer = tmp_path / "fewer.tsv"
-    lines = (corpus / "manifest.tsv").read_text().splitlines(keepends=True)
-    fewer.write_text("".join(line for line in lines if not line.startswith("train-spoof-0")))
+    other = tmp_path / "other"
+    shutil.copytree(corpus, other)
+    shutil.copy(other / "train-spoof-1.flac", other / "train-spoof-0.flac")
     with pytest.raises(UserError, match="other recordings"):
-        fit.main(arguments(config, corpus, finished, "--resume", "--protocol", str(fewer)))
-    # The same recordings, but one belongs to another data set, or dev lacks one.
+        fit.main(arguments(config, other, finished, "--resume"))
+
+
+def test_other_lists_cannot_resume(
+    finished: Path, corpus: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "decode", lambda *_: pytest.fail("decoded"))
+    other = tmp_path / "other.tsv"
+    lines = (corpus / "manifest.tsv").read_text().splitlines(keepends=True)
     moved = [line.replace("set-0", "set-1") if line.startswith("train-spoof-0") else line for line in lines]
-    fewer.write_text("".join(moved))
-    with pytest.raises(UserError, match="other lists"):
-        fit.main(arguments(config, corpus, finished, "--resume", "--protocol", str(fewer)))
-    fewer.write_text("".join(line for line in lines if not line.startswith("dev-spoof-0")))
-    with pytest.raises(UserError, match=r"other (lists|recordings)"):
-        fit.main(arguments(config, corpus, finished, "--resume", "--protocol", str(fewer)))
+    fewer = (
+        [line for line in lines if not line.startswith(name)] for name in ("train-spoof-0", "dev-spoof-0")
+    )
+    for changed_lines in (moved, *fewer):
+        assert changed_lines != lines
+        other.write_text("".join(changed_lines))
+        with pytest.raises(UserError, match="other lists"):
+            fit.main(arguments(config, corpus, finished, "--resume", "--protocol", str(other)))
 
 
 @pytest.mark.parametrize(("has", "warned"), [({}, True), ({"avx512_bf16": True}, False)])
