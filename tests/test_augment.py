@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from typing import Any
 
@@ -263,3 +266,15 @@ def test_each_of_the_ways_is_drawn_and_none_is_louder_than_before(monkeypatch: p
         rawboost.rawboost(wave, np.random.default_rng(seed))
     assert min(drawn.values()) > 25
     assert len(drawn) == len(rawboost.WAYS) == 4
+
+
+def test_starting_a_training_imports_no_slow_package_of_some_recipes() -> None:
+    code = "import sys, train.session; print('scipy.signal' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": "."},
+    )
+    assert done.stdout.strip() == "False"

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import soxr
-from scipy import fft, signal
+from scipy import fft
 
 from antispoof.audio import SAMPLE_RATE
 from antispoof.channel import add_noise, apply_gain, codecs, reverberate, transcode
 from antispoof.channel.filters import NYQUIST_HZ
 from antispoof.errors import UserError
-from train.rawboost import rawboost
 from train.recipe import AugmentRecipe
 
 CROP_TRIES = 4
@@ -89,6 +88,8 @@ class Augmentation:
         if generator.random() < recipe.distortion_share:
             waveform = distort(waveform, generator)
         if recipe.rawboost_share and generator.random() < recipe.rawboost_share:
+            from train.rawboost import rawboost  # not for all recipes: scipy.signal takes half a second
+
             waveform = rawboost(waveform, generator)
         if self._noises and generator.random() < recipe.noise_share:
             noise = self._noises[int(generator.integers(len(self._noises)))]
@@ -195,5 +196,5 @@ def _response(room: np.ndarray) -> np.ndarray:
     start = max(0, int(np.argmax(np.abs(response))) - 16)
     response = response[start : start + LONGEST_ROOM]
     fade = min(len(response), 256)
-    response[-fade:] *= signal.windows.hann(2 * fade)[fade:].astype(np.float32)
+    response[-fade:] *= np.hanning(2 * fade)[fade:].astype(np.float32)
     return response
