@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 from pathlib import Path
 
@@ -58,6 +59,19 @@ def test_copies_of_others_are_made_where_these_are_given_and_then_learnt_from() 
         assert heard & {"lyra", "lyra-crossed", "fargan"} == given | (
             {"lyra-crossed"} if "lyra" in given else set()
         )
+
+
+def test_a_plan_leaves_out_what_is_made(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("-n", "AUDIO=audio", "AASIST_L=teacher.pth", f"OUT={out}", f"{out}/copies/neural/manifest.tsv")
+    *vocoders, (_, *copied) = commands_of(make(*words))
+    listed = Path(copied[copied.index("--out") + 1]) / "manifest.tsv"
+    full = [Path(flags[flags.index("--out") + 1]) for _, *flags in vocoders]
+    for age, path in enumerate([*(path.with_suffix(".half.safetensors") for path in full), *full, listed]):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (age, age))
+    assert "is up to date" in make(*words).stdout
 
 
 @pytest.mark.parametrize("words", [(), ("AUDIO=a b", "AASIST_L=c", "OUT=d")])

@@ -61,7 +61,7 @@ $(OUT)/vocoders/autoencoder.safetensors:
 	$(call vocoder,1600) --kind autoencoder
 
 # Written beside the weights that they are half of the way to.
-$(OUT)/vocoders/%.half.safetensors: $(OUT)/vocoders/%.safetensors ;
+$(OUT)/vocoders/%.half.safetensors: | $(OUT)/vocoders/%.safetensors ;
 
 copy = $(PYTHON) train/vocode.py $(COMMON) $(RECIPES)/fscnn.yaml --resume --out $(@D)
 
