@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,6 +161,18 @@ def test_a_stopped_run_makes_the_same_folder(corpus: Path, copies: Path, tmp_pat
     assert made
     for name in made:
         assert (out / name).read_bytes() == (copies / name).read_bytes()
+
+
+def test_a_killed_run_leaves_no_process_behind(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, vocode.__file__, *arguments(corpus, out, "--copies", "500", "--workers", "2")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(vocode.__file__).parents[1])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as killed:
+        while not list(out.glob("*.flac")):
+            assert killed.poll() is None
+            time.sleep(0.05)
+        killed.kill()
+        killed.communicate(timeout=30)  # until all that could write there have ended
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import soxr
@@ -279,7 +281,7 @@ def make_copies(jobs: Sequence[Job], workers: int, journal: Path) -> list[Line]:
     left = [job for job in jobs if job.name not in done]
     # Started afresh: a process forked from one that has run torch may hang in its threads.
     with (
-        ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool,
+        ProcessPoolExecutor(workers, get_context("spawn"), _begin) as pool,
         journal.open("a", encoding="utf-8", buffering=1) as notes,
     ):
         made = pool.map(make_copies_of, left, chunksize=8)
@@ -316,8 +318,17 @@ def _done(journal: Path, jobs: Sequence[Job]) -> dict[str, list[Line]]:
     return done
 
 
-def _one_thread() -> None:
+def _begin() -> None:
+    """Readies a worker: one thread, and an end when its parent's comes, of which a hard kill tells nobody."""
     torch.set_num_threads(1)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _parser() -> argparse.ArgumentParser:
