@@ -10,15 +10,18 @@ no second hearing of the detectors beside.
 Every SEED is a checkpoint of the same network. Of checkpoints that carry thresholds, the rows also say what
 deciding at the first of them gets wrong. There is a row for each split as recorded, one for the trials
 of each --dataset (a pattern, both classes) and one for each split in each --condition (--list names them).
-Intervals are those of these very weights on other trials; what other seeds would give, the seeds show.
+Intervals are those of these very weights on other trials; what other seeds would give, the seeds show. The
+decoded trials lie in $TMPDIR meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +41,9 @@ from antispoof.outputs import refuse_existing
 from antispoof.pretrained import decisions_of
 from benchmarks.results_file import gather_conditions, write_results
 from benchmarks.score_memory import remembered_scores
-from benchmarks.training import SPLITS, eers_of_seeds, labelled_trials
-from train.dataset import Row, check_split, fingerprint, read_rows
-from train.evaluation import Scorer, degrade, load_listener, score_ways
+from benchmarks.training import SPLITS, eers_of_seeds, labelled_rows, labelled_trials
+from train.dataset import Row, fingerprint, read_rows
+from train.evaluation import Scorer, load_listener, score_under
 from train.scoring import CLIPS_AT_ONCE, score_clips
 
 KIND = "seeds"
@@ -185,12 +188,13 @@ def main(argv: list[str] | None = None) -> int:
     keep_freed_memory()
     torch.set_num_threads(1)
     detectors = load_detectors(args)
+    models = [one.model for own in detectors.values() for one in own]
     score = remembering(args.cache)
     protocol = args.protocol or args.audio / "manifest.tsv"
     listed = read_rows(protocol, args.audio)
     splits = args.split or SPLITS
-    for split in splits:
-        check_split(listed, split)
+    for split in splits:  # complains before anything is heard
+        deque(chosen_trials(labelled_rows(listed, split), args.dataset), maxlen=0)
     for pattern in args.dataset:
         if not any(row.split in splits and fnmatchcase(row.dataset, pattern) for row in listed):
             raise UserError(f"no data set of the list is called {pattern!r}")
@@ -198,11 +202,9 @@ def main(argv: list[str] | None = None) -> int:
     for split in splits:
         rows, genuine, clips = labelled_trials(listed, split)
         for condition in [CLEAN, *args.condition]:
-            heard = degrade(clips, condition)
-            watch = tqdm(detectors.items(), desc=f"{split}, {condition}", unit="detector", disable=None)
-            scores = {
-                name: np.stack([score_ways(one.model, heard, score) for one in own]) for name, own in watch
-            }
+            watch = partial(tqdm, desc=f"{split}, {condition}", unit="group", disable=None)
+            heard = iter(score_under(models, clips, condition, score, watch))
+            scores = {name: np.stack([next(heard) for _ in own]) for name, own in detectors.items()}
             for pattern, chosen in chosen_trials(rows, args.dataset if condition == CLEAN else ()):
                 labels = genuine[chosen]
                 row = {

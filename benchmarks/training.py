@@ -6,13 +6,15 @@
 The runs are folders of train/fit.py or train/distill.py. Both ways must have had the same recipe, recordings
 and seeds, and may differ in their teachers and in what only those judge; anything else is refused. What is
 scored is final.safetensors, the weights after the last step, so that nothing is chosen by the splits that are
-reported. Intervals are paired: all runs are measured on the same draws of the trials.
+reported. Intervals are paired: all runs are measured on the same draws of the trials. The decoded trials lie
+in $TMPDIR meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -113,15 +115,27 @@ def check_alike(base: Sequence[Trained], other: Sequence[Trained]) -> None:
         raise UserError(f"both ways need the same seeds, once each, not {seeds[0]} and {seeds[1]}")
 
 
-def labelled_trials(listed: Sequence[Row], split: str) -> tuple[list[Row], np.ndarray, list[np.ndarray]]:
-    """Returns the trials of a split, which are bona fide (trials,), and their int16 clips.
+def labelled_rows(listed: Sequence[Row], split: str) -> list[Row]:
+    """Returns the trials of a split.
 
     Raises:
         UserError: A class is missing.
     """
     check_split(listed, split)
-    rows = [row for row in listed if row.split == split and row.label in CLASSES]
-    clips = decode(rows, partial(tqdm, desc=f"decoding {split}", unit="clip", disable=None))
+    return [row for row in listed if row.split == split and row.label in CLASSES]
+
+
+def labelled_trials(listed: Sequence[Row], split: str) -> tuple[list[Row], np.ndarray, list[np.ndarray]]:
+    """Returns the trials of a split, which are bona fide (trials,), and their int16 clips.
+
+    These are kept in the folder of temporary files.
+
+    Raises:
+        UserError: A class is missing.
+    """
+    rows = labelled_rows(listed, split)
+    watch = partial(tqdm, desc=f"decoding {split}", unit="clip", disable=None)
+    clips = decode(rows, watch, Path(tempfile.gettempdir()))
     return rows, np.array([row.label == BONAFIDE for row in rows]), clips
 
 

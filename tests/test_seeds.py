@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from antispoof.speechlike import speech_like
 from benchmarks import seeds
 from benchmarks.pages import detection_tables
 from benchmarks.pages.page import markdown_tables
+from benchmarks.training import labelled_trials
+from train import evaluation
 from train.dataset import decode, read_rows
 from train.evaluation import degrade, score_ways
 from train.scoring import score_clips
@@ -82,10 +85,20 @@ def test_rows_are_splits_data_sets_and_conditions(
     assert "test, page/*" in table
 
 
-def test_figures_are_those_of_the_scores(corpus: Path, tmp_path: Path) -> None:
-    out = tmp_path / "seeds.json"
+def test_figures_are_those_of_the_scores(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, in_memory = tmp_path / "seeds.json", []
+
+    def counted(clips: list[np.ndarray], condition: str, first: int) -> list[list[np.ndarray]]:
+        in_memory.append(len(clips))
+        return degrade(clips, condition, first)
+
+    monkeypatch.setattr(evaluation, "degrade", counted)
+    monkeypatch.setattr(evaluation, "CLIPS_DEGRADED", 4)
     flags = ["--split", "test", "--condition", CORRUPTED, "--bootstrap", 50, "--json", out]
     assert _measure(corpus, *flags) == 0
+    assert in_memory == 2 * [4, 4]
     rows = [row for row in read_rows(corpus / "manifest.tsv", corpus) if row.split == "test"]
     genuine = np.array([row.label == "bonafide" for row in rows])
     model = load_model(corpus / "0.safetensors").eval()
@@ -93,6 +106,25 @@ def test_figures_are_those_of_the_scores(corpus: Path, tmp_path: Path) -> None:
         scores = score_ways(model, degrade(decode(rows, iter), condition))
         eer = equal_error_rate(scores[genuine].ravel(), scores[~genuine].ravel(), allow_inverted=True).value
         assert row["detectors"]["fscnn"]["eers"][0] == eer
+
+
+def test_trials_lie_on_disk(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    rows, _, clips = labelled_trials(read_rows(corpus / "manifest.tsv", corpus), "dev")
+    assert all(isinstance(clip.base, np.memmap) for clip in clips)
+    assert all(np.array_equal(*both) for both in zip(clips, decode(rows, iter), strict=True))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_data_set_of_one_class_is_refused_before_anything_is_heard(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seeds, "score_clips", lambda *_: pytest.fail("heard"))
+    lines = (corpus / "manifest.tsv").read_text().splitlines(keepends=True)
+    protocol = tmp_path / "list.tsv"
+    protocol.write_text("".join(lines[:-1]) + lines[-1].replace("page/one", "lone"))
+    with pytest.raises(UserError, match="'lone' have no trials of both classes in one split"):
+        _measure(corpus, "--dataset", "lone", "--protocol", protocol)
 
 
 def test_decisions_are_those_of_each_checkpoints_own_threshold(corpus: Path, tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def _hear(model: Detector, audio: Path, protocol: Path, store: Path) -> dict[str
         rows = [row for row in listed if row.split == split and row.label in CLASSES]
         clips = decode(rows, partial(tqdm, desc=f"decoding {split}", unit="clip", disable=None), store)
         watch = tqdm(conditions, desc=f"scoring {split}", unit="condition", disable=None)
-        heard[split] = Heard(rows, {name: score_under(model, clips, name) for name in watch})
+        heard[split] = Heard(rows, {name: score_under([model], clips, name)[0] for name in watch})
     return heard
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,10 +69,27 @@ def score_ways(
     return np.stack([score(model, clips) for clips in heard], axis=1)
 
 
-def score_under(model: Detector, clips: Sequence[np.ndarray], condition: str) -> np.ndarray:
-    """Returns the scores (clips, ways) under a condition, with a few clips in memory at a time."""
-    groups = (slice(first, first + CLIPS_DEGRADED) for first in range(0, len(clips), CLIPS_DEGRADED))
-    return np.concatenate([score_ways(model, degrade(clips[g], condition, g.start)) for g in groups])
+def score_under(
+    models: Sequence[Detector],
+    clips: Sequence[np.ndarray],
+    condition: str,
+    score: Scorer = score_clips,
+    watch: Callable[[Sequence[int]], Iterable[int]] = iter,
+) -> np.ndarray:
+    """Returns the scores (models, clips, ways) under a condition, with a few clips in memory at a time.
+
+    Args:
+        models: Each of which hears the same.
+        clips: Recordings, int16.
+        condition: Of ``CONDITIONS``.
+        score: Scores clips with a model.
+        watch: Wraps the numbers of the first clips of groups to show the progress.
+    """
+    parts = []
+    for first in watch(range(0, len(clips), CLIPS_DEGRADED)):
+        heard = degrade(clips[first : first + CLIPS_DEGRADED], condition, first)
+        parts.append(np.stack([score_ways(model, heard, score) for model in models]))
+    return np.concatenate(parts, axis=1)
 
 
 def figure_of(

@@ -152,7 +152,8 @@ def evaluate(
         model = load_listener(path)
         watch = tqdm((CLEAN, *COMPRESSED), desc=f"scoring {name}", unit="condition", disable=None)
         figures[name] = [
-            figure_of(score_under(model, clips, condition), rows, split, condition)[0] for condition in watch
+            figure_of(score_under([model], clips, condition)[0], rows, split, condition)[0]
+            for condition in watch
         ]
     return figures
 

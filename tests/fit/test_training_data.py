@@ -236,7 +236,7 @@ def test_clips_are_degraded_alike_in_groups_and_together(monkeypatch: pytest.Mon
     model = create_model("fscnn", clip_samples=6_000, channels=(8,) * 8).eval()
     together = score_ways(model, degrade(clips, CORRUPTED))
     monkeypatch.setattr(evaluation, "CLIPS_DEGRADED", 4)
-    assert np.array_equal(score_under(model, clips, CORRUPTED), together)
+    assert np.array_equal(score_under([model], clips, CORRUPTED)[0], together)
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
