@@ -332,16 +332,30 @@ def read_recipe(path: Path) -> Recipe:
     """Returns the recipe in a YAML file.
 
     Raises:
-        UserError: The file cannot be read, is not YAML, or a key is unknown, missing, of the wrong type
-            or out of range.
+        UserError: The file cannot be read, is not YAML, or a key is unknown, missing, there twice, of the
+            wrong type or out of range.
     """
     try:
         import yaml
     except ImportError:
         raise UserError("reading a recipe needs PyYAML: pip install 'antispoof[train]'") from None
 
+    class Loader(yaml.SafeLoader):
+        """Refuses a key that is there twice, as YAML does: the last of two sections would count alone."""
+
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node = super().compose_mapping_node(anchor)
+            seen = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"{key.value} is there twice", problem_mark=key.start_mark
+                    )
+                seen.add(str(key.value))
+            return node
+
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

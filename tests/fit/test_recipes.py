@@ -68,3 +68,6 @@ def test_unreadable_recipes_are_refused(tmp_path: Path) -> None:
     path.write_text("model: {name: [}")
     with pytest.raises(UserError, match="not YAML"):
         read_recipe(path)
+    path.write_text("loss: {gamma: 1}\nmodel: {name: fscnn}\nschedule: {steps: 1}\nloss: {alpha: 0.5}\n")
+    with pytest.raises(UserError, match=r"not YAML \(loss is there twice .* line 4, column 1"):
+        read_recipe(path)
