@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from antispoof.errors import UserError
 from antispoof.models import create_model
 from antispoof.speechlike import speech_like
 from train import clean, phase6
-from train.dataset import read_rows
+from train.dataset import decode, read_rows
 from train.recipe import read_recipe
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -74,7 +75,7 @@ def test_the_hardest_recordings_of_the_train_split_go(
         for row in read_rows(corpus / "manifest.tsv", corpus)
         if row.split == "train" and row.label != "noise"
     ]
-    losses = clean.losses_of(load_model(phase5), judged, iter)
+    losses = clean.losses_of(load_model(phase5), judged, decode(judged, iter), iter)
     ranked = sorted(range(len(judged)), key=lambda index: -losses[index])
     assert [judged[index].path for index in ranked[:3]] == dropped
     with pytest.raises(UserError, match="--force"):
@@ -83,6 +84,19 @@ def test_the_hardest_recordings_of_the_train_split_go(
         clean.main([*flags, "--force", "--drop", "0.01"])
     with pytest.raises(UserError, match="--threads must be at least 1"):
         clean.main([*flags, "--force", "--threads", "0"])
+
+
+def test_recordings_that_cannot_be_judged_are_told_at_once_before_any_is(
+    corpus: Path, phase5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clean, "losses_of", lambda *_: pytest.fail("judged before"))
+    damaged = tmp_path / "damaged"
+    shutil.copytree(corpus, damaged)
+    for seed in (0, 11):
+        (damaged / f"{seed}.wav").write_bytes(b"")
+    flags = ["--model", str(phase5), "--audio", str(damaged), "--out", str(tmp_path / "cleaned.tsv")]
+    with pytest.raises(UserError, match=r"^2 recordings cannot be used: .*0\.wav.*; .*11\.wav"):
+        clean.main([*flags, "--drop", "0.25"])
 
 
 def test_a_list_that_cannot_be_written_or_learnt_from_is_not_begun(

@@ -70,8 +70,8 @@ def clean(
     """Writes the list without what the model finds hardest; returns that, the hardest first.
 
     Raises:
-        UserError: The list cannot be read, so small a share of it is nothing, or it would be left without one
-            of the classes.
+        UserError: The list or a recording cannot be read, so small a share is nothing, or the list would be
+            left without one of the classes.
     """
     rows = read_rows(protocol, audio)
     check_split(rows, "train")
@@ -79,8 +79,10 @@ def clean(
     count = round(drop * len(judged))
     if not count:
         raise UserError(f"{drop:.1%} of {len(judged)} recordings of the train split is none: say --drop")
+    heard = [rows[index] for index in judged]
+    clips = decode(heard, partial(tqdm, desc="decoding", unit="clip", disable=None), out.parent)
     watch = partial(tqdm, desc="judging", unit="batch", disable=None)
-    losses = losses_of(model, [rows[index] for index in judged], watch)
+    losses = losses_of(model, heard, clips, watch)
     hardest = np.argsort(-losses, kind="stable")[:count]
     dropped = {judged[place] for place in hardest}
     left = {rows[index].label for index in judged if index not in dropped}
@@ -101,20 +103,19 @@ def judged_of(rows: Sequence[Row]) -> list[int]:
 
 
 def losses_of(
-    model: Detector, rows: Sequence[Row], watch: Callable[[Sequence[int]], Iterable[int]]
+    model: Detector,
+    rows: Sequence[Row],
+    clips: Sequence[np.ndarray],
+    watch: Callable[[Sequence[int]], Iterable[int]],
 ) -> np.ndarray:
-    """Returns the loss of each recording (rows,): cross-entropy, or OC-softmax where the score is a cosine.
-
-    A few recordings are in memory at a time.
-    """
+    """Returns the loss of int16 clips (rows,): cross-entropy, or OC-softmax where the score is a cosine."""
     recipe = LossRecipe(name="oc-softmax" if hasattr(model, CENTRE) else "cross-entropy")
     losses = []
     for first in watch(range(0, len(rows), CLIPS_AT_ONCE)):
-        group = rows[first : first + CLIPS_AT_ONCE]
-        [waveforms] = whole_clips(decode(group, iter), model.clip_samples)
+        [waveforms] = whole_clips(clips[first : first + CLIPS_AT_ONCE], model.clip_samples)
         with torch.inference_mode():
             output = model(torch.from_numpy(waveforms))
-            for index, row in enumerate(group):
+            for index, row in enumerate(rows[first : first + CLIPS_AT_ONCE]):
                 one = DetectorOutput(*(tensor[index : index + 1] for tensor in output))
                 label = torch.tensor([CLASSES.index(row.label)])
                 losses.append(float(label_loss(model, one, label, recipe)))

@@ -29,7 +29,7 @@ from train.recipe import DataRecipe
 CLASSES = (SPOOF, BONAFIDE)  # in the order of the logits
 UNLABELLED = "unlabelled"  # speech that only teachers have an opinion of
 NO_LABEL = -1  # of such a crop
-REFUSED_SHOWN = 3  # of the recordings that cannot be used
+REFUSED_SHOWN = 3  # of the recordings that are complained of
 INT16_SCALE = 32_768
 LISTED = ("path", "label", "split", "dataset", "attack", "licence", "source")
 
@@ -174,16 +174,18 @@ def check_apart(rows: Sequence[Row], clips: Sequence[np.ndarray]) -> None:
     """Refuses recordings that are there twice, under other names, in two splits or with two labels.
 
     Raises:
-        UserError: One is.
+        UserError: Some are, all of which are counted.
     """
     known: dict[bytes, Row] = {}
+    twice = []
     for row, clip in zip(rows, clips, strict=True):
         other = known.setdefault(hashlib.sha256(clip.tobytes()).digest(), row)
         if other.split != row.split or {other.label, row.label} == set(CLASSES):
-            raise UserError(
+            twice.append(
                 f"{other.path} ({other.label}, {other.split}) and {row.path} ({row.label}, {row.split}) "
                 "are the same recording: leave one out"
             )
+    _refuse(twice, "recordings are there twice")
 
 
 def unlabelled_rows(folder: Path) -> list[Row]:
@@ -241,12 +243,17 @@ def _usable(rows: Iterable[Row]) -> Iterator[np.ndarray]:
             yield _samples(row)
         except UserError as error:
             refused.append(str(error))
-    if len(refused) == 1:
-        raise UserError(refused[0])
-    if refused:
-        shown = "; ".join(refused[:REFUSED_SHOWN])
-        more = "; ..." if len(refused) > REFUSED_SHOWN else ""
-        raise UserError(f"{len(refused):,} recordings cannot be used: {shown}{more}")
+    _refuse(refused, "recordings cannot be used")
+
+
+def _refuse(complaints: Sequence[str], what: str) -> None:
+    """Raises `UserError` where there are complaints: how many, and the first of them."""
+    if len(complaints) == 1:
+        raise UserError(complaints[0])
+    if complaints:
+        shown = "; ".join(complaints[:REFUSED_SHOWN])
+        more = "; ..." if len(complaints) > REFUSED_SHOWN else ""
+        raise UserError(f"{len(complaints):,} {what}: {shown}{more}")
 
 
 def _samples(row: Row) -> np.ndarray:

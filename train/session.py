@@ -290,8 +290,10 @@ def gather(args: argparse.Namespace, recipe: Recipe, ranks: Ranks, listed: Liste
     """
     keep_freed_memory()
     speech, dev = listed.speech, listed.dev
-    parts = (("noise", listed.noise), ("rooms", listed.rooms), ("dev", dev), ("speech", speech))
-    noises, rooms, dev_clips, clips = (decode(rows, _watch(name, ranks), args.out) for name, rows in parts)
+    parts = (listed.noise, listed.rooms, dev, speech)
+    watch = partial(tqdm, desc="decoding", unit="clip", disable=None if ranks.first else True)
+    decoded = iter(decode([row for part in parts for row in part], watch, args.out))
+    noises, rooms, dev_clips, clips = ([next(decoded) for _ in part] for part in parts)
     check_apart([*speech, *dev], [*clips, *dev_clips])
     torch.set_num_threads(args.threads)
     batches = Batches(
@@ -305,10 +307,6 @@ def gather(args: argparse.Namespace, recipe: Recipe, ranks: Ranks, listed: Liste
     )
     validate = partial(validation_eer, rows=dev, clips=dev_clips)
     return Material(batches, clips, validate, fingerprint([*clips, *noises, *rooms, *dev_clips]))
-
-
-def _watch(name: str, ranks: Ranks) -> Callable[[Sequence[Row]], Iterable[Row]]:
-    return partial(tqdm, desc=f"decoding {name}", unit="clip", disable=None if ranks.first else True)
 
 
 def carry_out(prepared: Prepared, material: Material) -> None:

@@ -192,6 +192,19 @@ def test_other_lists_cannot_resume(
             fit.main(arguments(config, corpus, finished, "--resume", "--protocol", str(other)))
 
 
+def test_recordings_of_all_kinds_that_cannot_be_used_are_told_at_once(
+    corpus: Path, config: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(corpus, damaged)
+    for name in ("noise/hum.flac", "dev-spoof-0.flac", "train-spoof-0.flac"):
+        (damaged / name).write_bytes(b"")
+    with pytest.raises(
+        UserError, match=r"^3 recordings cannot be used: .*hum.*; .*dev-spoof.*; .*train-spoof"
+    ):
+        fit.main(arguments(config, damaged, tmp_path / "out"))
+
+
 @pytest.mark.parametrize(("has", "warned"), [({}, True), ({"avx512_bf16": True}, False)])
 def test_a_processor_that_is_slow_in_bfloat16_is_told_of(
     has: dict[str, bool],

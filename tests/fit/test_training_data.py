@@ -157,6 +157,8 @@ def test_a_recording_under_two_names_has_one_label_and_split(label: str, split: 
         UserError, match=rf"again \(bonafide, train\) and b \({label}, {split}\) are the same"
     ):
         check_apart(rows, [other, one, one])
+    with pytest.raises(UserError, match=r"^2 recordings are there twice: a .* and b .*; again .* and c .*"):
+        check_apart([*rows, replace(rows[2], path="c")], [one, other, one, other])
 
 
 @pytest.mark.parametrize(
