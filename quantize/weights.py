@@ -41,9 +41,8 @@ def round_weights(
     largest[largest == 0] = 1.0
     # 127 steps leave nothing to gain by cutting off the largest weights; 7 do.
     shrinks = SHRINKS if limit < 63 else SHRINKS[-1:]
-    scales = (
-        (largest[:, None] * shrinks / limit).astype(np.float32).astype(np.float64)
-    )  # (channels, candidates)
+    # (channels, candidates)
+    scales = (largest[:, None] * shrinks / limit).astype(np.float32).astype(np.float64)
     scales = np.maximum(scales, np.reshape(np.maximum(least, LEAST_SCALE), (-1, 1)))
     rounded = np.clip(np.rint(rows[:, :, None] / scales[:, None]), -limit, limit)
     error = ((rounded * scales[:, None] - rows[:, :, None]) ** 2).sum(axis=1)

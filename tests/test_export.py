@@ -11,20 +11,19 @@ import onnxruntime
 import pytest
 import soundfile
 import torch
-from torch import Tensor, nn
 
 from antispoof import pretrained
 from antispoof.audio import fit_length, load_audio
 from antispoof.checkpoint import weights_hash
 from antispoof.errors import CheckFailed, UserError
 from antispoof.manifest import FACTS_KEY, manifest_path, read_manifest
-from antispoof.models import Detector, DetectorOutput, create_model, model_names, small_config
-from antispoof.models.detector import Config
+from antispoof.models import create_model, model_names, small_config
 from antispoof.speechlike import speech_like_batch
 from export import onnx_file, to_onnx
 from runtimes import load
 from runtimes.clips import PARITY_CLIPS, parity_clips
 from runtimes.eager import EagerRuntime
+from tests.recurrent_detector import RecurrentDetector
 
 PARITY_TOLERANCE = 1e-4  # see antispoof.formats
 BANNED = {"ScatterND", "Expand", "If", "Loop", "Where", "TopK", "GatherElements", "RandomNormal", "Dropout"}
@@ -60,26 +59,6 @@ def test_every_model_exports_and_scores_like_pytorch_in_any_batch(name: str, tmp
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     assert not BANNED & set(onnx_file.operations(model))
-
-
-class RecurrentDetector(Detector):
-    """A GRU and an LSTM in both directions, whose weights are too many for the exporter to order ahead."""
-
-    config = Config(4_000)
-    clip_samples = 4_000
-    name = "recurrent"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.frames = nn.Conv1d(1, 64, 160, 160)
-        self.gru = nn.GRU(64, 128, batch_first=True)
-        self.lstm = nn.LSTM(128, 64, batch_first=True, bidirectional=True)
-        self.classify = nn.Linear(128, 2)
-
-    def forward(self, waveform: Tensor) -> DetectorOutput:
-        frames = torch.tanh(30 * self.frames(waveform.unsqueeze(1)))
-        embedding = 4 * self.lstm(self.gru(frames.transpose(1, 2))[0])[0].mean(dim=1)
-        return DetectorOutput(self.classify(embedding), embedding)
 
 
 @pytest.mark.parametrize("flags", [[], ["--dynamic-batch"]], ids=["one clip", "any batch"])

@@ -23,8 +23,9 @@ from antispoof.speechlike import speech_like
 from train import curves
 from train.adversarial import Adversary
 from train.augment import Augmentation
+from train.batches import Batch, Batches
 from train.curves import Journal, draw_conditions, draw_curves
-from train.dataset import Batch, Batches, Row
+from train.dataset import Row
 from train.loop import Progress, Run
 from train.losses import additive_margin, check_loss, focal, label_loss, oc_softmax
 from train.mapping import build

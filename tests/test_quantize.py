@@ -35,13 +35,14 @@ from runtimes import load
 from runtimes.ort import open_session
 from tests import quantized_copies
 from tests.quantized_copies import write_recordings
+from tests.recurrent_detector import RecurrentDetector
 
 RECIPES = (
     *("w8a8", "w8a8-s8", "w8a8-rr", "w8a8-mixed", "w8a8-learned", "w8a8-rr-learned-mixed", "w8a8-auto"),
     *("w8a16", "w8d8", "w8d8-mixed", "w8", "w4", "f16", "f16-mixed"),
     *("p8", "p6", "p4", "f32-pruned", "w8-pruned", "p6-pruned"),
 )
-SAMPLES = 4_000  # of the recurrent network's clips
+SAMPLES = RecurrentDetector.clip_samples
 LIST = Path(calibration.__file__).with_name("calibration_clips.txt")
 
 
@@ -227,26 +228,6 @@ def test_dynamic_integers_are_for_large_projections(one_second_model: Path, tmp_
     floats = {name for name, kind in types.items() if kind == onnx.TensorProto.FLOAT}
     assert {"small", "last"} <= floats
     assert "large" not in floats
-
-
-class RecurrentDetector(Detector):
-    """Frames, a GRU and an LSTM in both directions, a small projection."""
-
-    config = Config(SAMPLES)
-    clip_samples = SAMPLES
-    name = "recurrent"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.frames = nn.Conv1d(1, 64, 160, 160)
-        self.gru = nn.GRU(64, 128, batch_first=True)
-        self.lstm = nn.LSTM(128, 64, batch_first=True, bidirectional=True)
-        self.classify = nn.Linear(128, 2)
-
-    def forward(self, waveform: Tensor) -> DetectorOutput:
-        frames = torch.tanh(30 * self.frames(waveform.unsqueeze(1)))
-        embedding = 4 * self.lstm(self.gru(frames.transpose(1, 2))[0])[0].mean(dim=1)
-        return DetectorOutput(self.classify(embedding), embedding)
 
 
 class FramesDetector(Detector):

@@ -28,7 +28,8 @@ from antispoof.models.layers.graph import NodeBatchNorm
 from antispoof.speechlike import speech_like
 from train import fit, qat
 from train.augment import Augmentation
-from train.dataset import Batches, Row
+from train.batches import Batches
+from train.dataset import Row
 from train.loop import Run
 from train.ranks import Ranks, SharedBatchNorm, share_norms
 from train.recipe import read_recipe

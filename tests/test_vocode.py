@@ -24,7 +24,8 @@ from antispoof.errors import UserError
 from antispoof.speechlike import speech_like
 from train import neural_vocoder, vocode
 from train.augment import BIT_RATES, Augmentation
-from train.dataset import INT16_SCALE, UNLABELLED, Batches, Row, decode, pairs_to_draw, read_rows
+from train.batches import Batches, pairs_to_draw
+from train.dataset import INT16_SCALE, UNLABELLED, Row, decode, read_rows
 from train.recipe import AugmentRecipe, DataRecipe
 from train.resynthesis import SPOOFING
 from train.vocoder_program import STEP

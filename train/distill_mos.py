@@ -6,9 +6,8 @@ Assessment", arXiv 2502.05356. The weights, ``distill_mos_v7.pt``, lie in the Py
 recordings are rated as by the package, to 3e-7.
 
 Of real speech in joined pieces, or filtered into another voice, it thinks little, where detectors taught by
-copies of speech err most: on A04 and A06 of ASVspoof 2019. Its log-odds, times 0.85 added to the scores of
-the bundled fscnn, lower the EER on our dev from 10.0 to 2.0 %, and on test from 11.5 to 10.2 %. How much of
-that a student takes depends on how many clips it hears judged: 1,000 it learns by heart, 7,000 already less.
+copies of speech err most: on A04 and A06 of ASVspoof 2019. A small student learns its ratings of a thousand clips
+by heart and little else, so let it hear many judged (train/transfer_set.py).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from antispoof.errors import UserError
 from antispoof.models import BONAFIDE, SPOOF, Detector, DetectorOutput
-from train.dataset import NO_LABEL
+from train.batches import NO_LABEL
 from train.losses import CENTRE, label_loss
 from train.mixup import Heard
 from train.objective import Objective

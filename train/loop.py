@@ -24,7 +24,7 @@ from antispoof.errors import UserError
 from antispoof.models import Detector
 from antispoof.outputs import write_whole
 from train.adversarial import Adversary
-from train.dataset import Batch, Batches
+from train.batches import Batch, Batches
 from train.losses import check_loss
 from train.mixup import Heard, mix
 from train.network import build_model, training_mode, whole_clip_model

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from antispoof.errors import UserError
 from antispoof.models import BONAFIDE, SPOOF, Detector, DetectorOutput
-from train.dataset import NO_LABEL
+from train.batches import NO_LABEL
 from train.recipe import LossRecipe
 
 CENTRE = "oc_softmax_centre"  # of the models whose score is a cosine

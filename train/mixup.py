@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train.dataset import NO_LABEL, Batch
+from train.batches import NO_LABEL, Batch
 
 STREAM = 1  # keeps what is drawn here apart from what the batches draw from the same seed and step
 

@@ -27,19 +27,9 @@ from antispoof.memory import keep_freed_memory
 from antispoof.models import Detector
 from antispoof.outputs import make_folder, write_whole
 from train.augment import Augmentation, check_augment
+from train.batches import Batches, pairs_to_draw, unlabelled_crops
 from train.curves import Journal
-from train.dataset import (
-    CLASSES,
-    Batches,
-    Row,
-    check_apart,
-    decode,
-    fingerprint,
-    pairs_to_draw,
-    read_lists,
-    training_rows,
-    unlabelled_crops,
-)
+from train.dataset import CLASSES, Row, check_apart, decode, fingerprint, read_lists, training_rows
 from train.loop import PRECISIONS, Dressing, Run
 from train.objective import Objective
 from train.ranks import Ranks, join_ranks, leave_ranks

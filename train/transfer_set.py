@@ -33,15 +33,8 @@ from antispoof.audio import SAMPLE_RATE
 from antispoof.errors import UserError, run
 from antispoof.outputs import make_folder
 from train.augment import Augmentation, random_crop, rms
-from train.dataset import (
-    INT16_SCALE,
-    UNLABELLED,
-    Row,
-    decode,
-    read_lists,
-    training_rows,
-    weight_of,
-)
+from train.batches import weight_of
+from train.dataset import INT16_SCALE, UNLABELLED, Row, decode, read_lists, training_rows
 from train.made_clips import write_clip, write_list
 from train.recipe import AugmentRecipe, TransferRecipe, read_recipe
 

@@ -110,11 +110,8 @@ def _pad(x: Tensor, pad: Ints, mode: str = "constant", constant_val: float = 0.0
     flat = [width for pair in reversed(pairs) for width in pair]  # PyTorch begins at the last axis
     if mode == "constant":
         return F.pad(x, flat, value=constant_val)
-    while flat[-2:] == [
-        0,
-        0,
-    ]:  # PyTorch mirrors and repeats along the last axes only
-        del flat[-2:]
+    while flat[-2:] == [0, 0]:
+        del flat[-2:]  # PyTorch mirrors and repeats along the last axes only
     return F.pad(x, flat, mode={"reflect": "reflect", "replicate": "replicate"}[mode])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from train.dataset import Batch
+from train.batches import Batch
 from train.mixup import Heard, mix
 
 CLIP, CROP = 12_000, 6_000

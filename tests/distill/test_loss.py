@@ -15,7 +15,7 @@ from antispoof.errors import UserError
 from antispoof.models import DetectorOutput, create_model
 from antispoof.speechlike import speech_like
 from tests.distill.crops import CROP, heard
-from train.dataset import NO_LABEL
+from train.batches import NO_LABEL
 from train.distillation import Distillation, consensus, divergence, layer_distance, trusted
 from train.mixup import Heard
 from train.network import load_teacher

@@ -14,7 +14,8 @@ from antispoof.errors import UserError
 from antispoof.speechlike import speech_like
 from tests.distill.crops import CLIP, CROP
 from train.augment import Augmentation
-from train.dataset import INT16_SCALE, NO_LABEL, UNLABELLED, Batches, Row, unlabelled_rows
+from train.batches import NO_LABEL, Batches
+from train.dataset import INT16_SCALE, UNLABELLED, Row, unlabelled_rows
 from train.recipe import AugmentRecipe, DataRecipe
 
 pytestmark = pytest.mark.usefixtures("threads_as_before")

@@ -18,16 +18,8 @@ from tests.fit.recordings import voice
 from tests.fit.small_recipe import REPOSITORY
 from train import evaluation
 from train.augment import Augmentation, random_crop, rms
-from train.dataset import (
-    Batches,
-    Row,
-    check_apart,
-    decode,
-    draw_probabilities,
-    may_train,
-    read_rows,
-    training_rows,
-)
+from train.batches import Batches, draw_probabilities
+from train.dataset import Row, check_apart, decode, may_train, read_rows, training_rows
 from train.evaluation import degrade, score_under, score_ways
 from train.recipe import AugmentRecipe, DataRecipe, read_recipe
 
