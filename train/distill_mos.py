@@ -6,8 +6,8 @@ Assessment", arXiv 2502.05356. The weights, ``distill_mos_v7.pt``, lie in the Py
 recordings are rated as by the package, to 3e-7.
 
 Of real speech in joined pieces, or filtered into another voice, it thinks little, where detectors taught by
-copies of speech err most: on A04 and A06 of ASVspoof 2019. A small student learns its ratings of a thousand clips
-by heart and little else, so let it hear many judged (train/transfer_set.py).
+copies of speech err most: on A04 and A06 of ASVspoof 2019. A small student learns its ratings of a thousand
+clips by heart and little else, so let it hear many judged (train/transfer_set.py).
 """
 
 from __future__ import annotations
