@@ -7,12 +7,13 @@ recordings are rated as by the package, to 3e-7.
 
 Of real speech in joined pieces, or filtered into another voice, it thinks little, where detectors taught by
 copies of speech err most: on A04 and A06 of ASVspoof 2019. A small student learns its ratings of a thousand
-clips by heart and little else, so let it hear many judged (train/transfer_set.py).
+clips by heart and little else, so let it hear many judged (train/transfer_set.py). The package repeats what
+is shorter than 7.68 s; this one hears a clip as short as it is, which costs less and tells more: what it says
+of two seconds has a correlation of 0.92 with what it says of all of dev's recordings, and of 0.88 repeated.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -20,9 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antispoof.checkpoint import Checkpoint, load_weights
+from antispoof.errors import UserError
 from antispoof.models.detector import Config, Detector, DetectorOutput
 
-HEARD = 122_880  # samples, 7.68 s: what is shorter is repeated
+HEARD = 122_880  # samples, 7.68 s, of its own clip
 FRAME, HOP = 320, 160
 COMPRESSION = 0.3  # exponent of magnitudes
 FEATURES, HEADS, LAYERS = 200, 8, 7
@@ -34,7 +36,7 @@ OWN = "transformer_pool_attn."  # what no other checkpoint's names begin with
 
 @dataclass(frozen=True)
 class DistillMosConfig(Config):
-    """Nothing but the length of the clips."""
+    """Nothing but the length of the clips, of which there are positions for `HEARD`."""
 
     clip_samples: int = HEARD
 
@@ -43,6 +45,7 @@ class DistillMos(Detector):
     """Compressed complex spectrogram, convolutions, transformer, attentive mean; the rating as log-odds."""
 
     config: DistillMosConfig
+    positions: Tensor
     public_names = (
         (r"^cnn\.cnn\.", "convolutions."),
         (r"^transformer_pool_attn\.norm_input\.", "norm_maps."),
@@ -87,11 +90,11 @@ class DistillMos(Detector):
 
         The probability of the log-odds, 0 to 1, stands for a mean opinion score from 1 to 5.
         """
-        repeated = waveform.repeat(1, math.ceil(HEARD / waveform.shape[1]))[:, :HEARD]
-        level = repeated / (repeated.abs().amax(dim=1, keepdim=True) + 1e-8)
+        level = waveform / (waveform.abs().amax(dim=1, keepdim=True) + 1e-8)
         maps = self.convolutions(compressed_spectrogram(level)).flatten(1, 2)
         frames = self.narrow(self.norm_input(self.norm_maps(maps)).transpose(1, 2))
-        frames = self.norm_output(self.transformer(frames + self.positions).transpose(1, 2)).transpose(1, 2)
+        frames = self.transformer(frames + self.positions[:, : frames.shape[1]])
+        frames = self.norm_output(frames.transpose(1, 2)).transpose(1, 2)
         attention = torch.softmax(self.attention(frames), dim=1)
         return self.rate((attention * frames).sum(dim=1))[:, 0], frames.mean(dim=1)
 
@@ -115,8 +118,10 @@ def load_distill_mos(checkpoint: Checkpoint, samples: int | None = None) -> Dist
     """Returns the network with its weights, only to listen, for clips of ``samples`` if told.
 
     Raises:
-        UserError: The weights are those of another size.
+        UserError: The weights are those of another size, or the clips longer than it hears.
     """
+    if samples and samples > HEARD:
+        raise UserError(f"DistillMOS hears up to {HEARD} samples at once, not {samples}")
     model = DistillMos(DistillMosConfig(samples or HEARD))
     load_weights(model, checkpoint)
     return model.eval().requires_grad_(False)

@@ -11,45 +11,30 @@ import torch
 from antispoof.errors import UserError
 from antispoof.speechlike import speech_like
 from tests.distill.crops import CROP, heard
-from train.distill_mos import HEARD, NATURAL, DistillMos, DistillMosConfig, compressed_spectrogram
+from tests.distill.mos_weights import write_weights
+from train.distill_mos import HEARD, NATURAL, DistillMos, compressed_spectrogram
 from train.network import load_teacher
 from train.teachers import ClipTeacher
 
 pytestmark = pytest.mark.usefixtures("threads_as_before")
 
 TOLERANCE = 1e-5  # of float32
-AUTHORS_NAMES = {
-    "convolutions.": "cnn.cnn.",
-    "norm_maps.": "transformer_pool_attn.norm_input.",
-    "norm_input.": "transformer_pool_attn.transformer.norm.",
-    "positions": "transformer_pool_attn.transformer.position_encoding.pe",
-    "narrow.": "transformer_pool_attn.transformer.linear_proj.",
-    "transformer.": "transformer_pool_attn.transformer.transformer_encoder.",
-    "norm_output.": "transformer_pool_attn.norm_trans.",
-    "attention.0.": "transformer_pool_attn.pool.linear1.",
-    "attention.2.": "transformer_pool_attn.pool.linear2.",
-    "rate.": "transformer_pool_attn.pool.linear3.",
-}
 
 
 @pytest.fixture(scope="module")
-def network() -> DistillMos:
-    torch.manual_seed(3)
-    model = DistillMos(DistillMosConfig()).eval()
-    torch.nn.init.normal_(model.positions)
-    return model
-
-
-@pytest.fixture(scope="module")
-def weights_file(network: DistillMos, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights as the package has them."""
-    named = {}
-    for name, value in network.state_dict().items():
-        [own] = [prefix for prefix in AUTHORS_NAMES if name.startswith(prefix)]
-        named[AUTHORS_NAMES[own] + name.removeprefix(own)] = value
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DistillMos]:
     path = tmp_path_factory.mktemp("weights") / "distill_mos.pt"
-    torch.save({"model": named}, path)
-    return path
+    return path, write_weights(path)
+
+
+@pytest.fixture(scope="module")
+def weights_file(written: tuple[Path, DistillMos]) -> Path:
+    return written[0]
+
+
+@pytest.fixture(scope="module")
+def network(written: tuple[Path, DistillMos]) -> DistillMos:
+    return written[1]
 
 
 def test_it_is_asked_about_recordings(
@@ -58,9 +43,9 @@ def test_it_is_asked_about_recordings(
     teacher = ClipTeacher(weights_file, torch.device("cpu"), CROP)
     teacher.ask(clips[:2], tmp_path, iter)
     opinion = teacher.hears(heard([0, 0]))(torch.arange(2))
-    repeated = np.resize(clips[0][:CROP].astype(np.float32) / 32_768, HEARD)
+    crop = clips[0][:CROP].astype(np.float32) / 32_768
     with torch.no_grad():
-        rating, embedding = network.rating(torch.from_numpy(repeated)[None])
+        rating, embedding = network.rating(torch.from_numpy(crop)[None])
     odds = opinion.logits[0, 1] - opinion.logits[0, 0]
     assert float(odds) == pytest.approx(float(rating) - NATURAL, abs=TOLERANCE)
     assert torch.allclose(opinion.embedding[0], embedding[0], atol=TOLERANCE)
@@ -72,6 +57,11 @@ def test_level_is_nothing_to_it(weights_file: Path) -> None:
     with torch.no_grad():
         loud, quiet = teacher(speech).logits, teacher(speech / 16).logits
     assert torch.allclose(loud, quiet, atol=TOLERANCE)
+
+
+def test_clips_longer_than_it_hears_are_refused(weights_file: Path) -> None:
+    with pytest.raises(UserError, match=f"hears up to {HEARD} samples"):
+        load_teacher(weights_file, HEARD + 1)
 
 
 def test_magnitudes_are_compressed_and_phases_kept() -> None:
