@@ -1,15 +1,14 @@
 # The figures of the bundled fscnn, and the parity of the bundled aasist-l: exports and quantizes their weights, and
-# measures them as each file about them in benchmarks/results/ was, but for seeds-fscnn.json, of which one condition is
-# gone. Stopped anywhere, it goes on with the next file.
+# measures them as each file about them in benchmarks/results/ was. Stopped anywhere, it goes on with the next file.
 #
 #   make -f benchmarks/bundled.mk AUDIO=DIR AASIST=AASIST.pth AASIST_L=AASIST-L.pth OUT=DIR     (-n prints the commands)
 #
 # AUDIO is a folder of labelled recordings with a manifest.tsv, the others are the authors' checkpoints. Where those of
 # quantize/calibration_clips.txt are not among the recordings, CALIBRATION=all takes what there is. Results go to
 # OUT/results. SEEDS='A B C', the checkpoints of a recipe's seeds, adds the table of these. Leave the machine alone
-# meanwhile: ten minutes, and then much longer, since AASIST and AASIST-L hear every clip in eight ways, and three
-# files of the bundled aasist-l the whole corpus. Where it has no emulator of other processors yet, it fetches one
-# (benchmarks/processors.py; Debian on x86-64, 150 MB).
+# meanwhile: ten minutes, and then longer, since three files of the bundled aasist-l hear the whole corpus, and AASIST
+# and AASIST-L every clip in eight ways where no results of theirs are known yet. Where it has no emulator of other
+# processors yet, it fetches one (benchmarks/processors.py; Debian on x86-64, 150 MB).
 
 PYTHON ?= .venv/bin/python
 RESULTS := $(OUT)/results
@@ -110,8 +109,10 @@ $(RESULTS)/parity-aasist-l.json: $(OWN_AASIST_L).onnx $(OWN_AASIST_L)-qat.w8a8-r
 $(RESULTS)/robustness-fscnn.json: $(OUT)/fscnn.onnx
 	$(PYTHON) benchmarks/robustness.py $< $(TRIALS) --split test --cache $(OUT)/scores $(results)
 
+# What the same weights were once measured to do they need not do again, or it takes two hours.
+KNOWN := $(wildcard benchmarks/results/seeds-fscnn.json benchmarks/results/conditions-fscnn.json)
 BESIDE := --beside aasist-l-bundled=$(BUNDLED)/aasist-l.safetensors --beside aasist-l=$(AASIST_L) \
-	--beside aasist=$(AASIST)
+	--beside aasist=$(AASIST) $(KNOWN:%=--known %)
 
 $(RESULTS)/conditions-fscnn.json: $(BUNDLED)/fscnn.safetensors $(BUNDLED)/aasist-l.safetensors $(AASIST_L) $(AASIST)
 	$(PYTHON) benchmarks/seeds.py $< $(BESIDE) --audio $(AUDIO) --condition 'corrupted in six ways' \

@@ -5,7 +5,9 @@
         --condition 'corrupted in six ways' --json OUT
 
 Scores that --cache DIR holds are not computed again: a run that was stopped goes on, and another seed costs
-no second hearing of the detectors beside.
+no second hearing of the detectors beside. Figures that --known RESULTS holds of the same weights on as many
+trials are taken over, and the new results say where they are from: other weights of a small detector need no
+hours of the large ones beside it.
 
 Every SEED is a checkpoint of the same network. Of checkpoints that carry thresholds, the rows also say what
 deciding at the first of them gets wrong. There is a row for each split as recorded, one for the trials
@@ -39,7 +41,7 @@ from antispoof.metrics import error_rates
 from antispoof.models import Detector
 from antispoof.outputs import refuse_existing
 from antispoof.pretrained import decisions_of
-from benchmarks.results_file import gather_conditions, write_results
+from benchmarks.results_file import gather_conditions, read_results, reading, write_results
 from benchmarks.score_memory import remembered_scores
 from benchmarks.training import SPLITS, eers_of_seeds, labelled_rows, labelled_trials
 from train.dataset import Row, fingerprint, read_rows
@@ -68,6 +70,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--list", action="store_true", help="print the conditions and stop")
     p.add_argument("--bootstrap", type=int, default=DRAWS, metavar="N", help=f"draws (default {DRAWS})")
     p.add_argument("--cache", type=Path, metavar="DIR", help="folder of scores that were computed before")
+    p.add_argument(
+        "--known", action="append", default=[], type=Path, metavar="RESULTS", help="earlier; may be repeated"
+    )
     p.add_argument("--json", type=Path, metavar="OUT", help="also write everything to this file")
     p.add_argument("--force", action="store_true", help="overwrite OUT")
     return p
@@ -160,6 +165,59 @@ def chosen_trials(rows: Sequence[Row], patterns: Sequence[str]) -> Iterator[tupl
             yield pattern, chosen
 
 
+Trials = tuple[str, str, str, int, int]  # of a row: split, condition, data set, numbers of both classes
+
+
+@dataclass
+class Known:
+    """The figures of earlier results files.
+
+    Attributes:
+        documents: The files.
+        used: Where figures came from: what each detector's were measured under.
+    """
+
+    documents: list[dict[str, Any]]
+    used: dict[str, list[dict[str, Any]]]
+
+    def of(self, name: str, hashes: list[str], protocol: str, rows: Sequence[Trials]) -> list[dict[str, Any]]:
+        """Returns what a detector's weights are known to do on each row; nothing unless all are known.
+
+        Raises:
+            UserError: A file lacks what its kind has.
+        """
+        with reading("--known"):
+            return self._of(name, hashes, protocol, rows)
+
+    def _of(
+        self, name: str, hashes: list[str], protocol: str, rows: Sequence[Trials]
+    ) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        under: list[dict[str, Any]] = []
+        for wanted in rows:
+            for document in self.documents:
+                conditions = document["conditions"]
+                if conditions["protocol"] != protocol or conditions["weights_sha256"].get(name) != hashes:
+                    continue
+                same = [row for row in document["rows"] if trials_of(row) == wanted]
+                if same:
+                    # Files of before the decisions have none.
+                    found.append({"decided": [], **same[0]["detectors"][name]})
+                    earlier = conditions.get("taken_over", {}).get(name)
+                    under += earlier or [{key: conditions[key] for key in ("date", "cpu", "packages")}]
+                    break
+            else:
+                return []
+        seen = self.used.setdefault(name, [])
+        seen += [one for place, one in enumerate(under) if one not in [*seen, *under[:place]]]
+        return found
+
+
+def trials_of(row: dict[str, Any]) -> Trials:
+    """Returns what a row was measured on."""
+    return row["split"], row["condition"], row["dataset"], row["bonafide"], row["spoof"]
+
+
 def line(row: dict[str, Any]) -> str:
     """Returns the figures of one row as text."""
     figures = []
@@ -185,10 +243,10 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"no condition is called {unknown[0]!r}; --list names them")
     if args.json:
         refuse_existing(args.json, args.force)
+    known = Known([read_results(path, KIND) for path in args.known], {})
     keep_freed_memory()
     torch.set_num_threads(1)
     detectors = load_detectors(args)
-    models = [one.model for own in detectors.values() for one in own]
     score = remembering(args.cache)
     protocol = args.protocol or args.audio / "manifest.tsv"
     listed = read_rows(protocol, args.audio)
@@ -198,34 +256,45 @@ def main(argv: list[str] | None = None) -> int:
     for pattern in args.dataset:
         if not any(row.split in splits and fnmatchcase(row.dataset, pattern) for row in listed):
             raise UserError(f"no data set of the list is called {pattern!r}")
+    hashes = {name: [weights_hash(one.model) for one in own] for name, own in detectors.items()}
     measured = []
     for split in splits:
         rows, genuine, clips = labelled_trials(listed, split)
         for condition in [CLEAN, *args.condition]:
-            watch = partial(tqdm, desc=f"{split}, {condition}", unit="group", disable=None)
-            heard = iter(score_under(models, clips, condition, score, watch))
-            scores = {name: np.stack([next(heard) for _ in own]) for name, own in detectors.items()}
-            for pattern, chosen in chosen_trials(rows, args.dataset if condition == CLEAN else ()):
-                labels = genuine[chosen]
-                row = {
+            sets = list(chosen_trials(rows, args.dataset if condition == CLEAN else ()))
+            empty = [
+                {
                     "split": split,
                     "condition": condition,
                     "dataset": pattern,
-                    "bonafide": int(labels.sum()),
-                    "spoof": int((~labels).sum()),
-                    "detectors": {
-                        name: {
-                            **eers_of_seeds(labels, each[:, chosen], args.bootstrap),
-                            "decided": decided(labels, each[:, chosen], detectors[name]),
-                        }
-                        for name, each in scores.items()
-                    },
+                    "bonafide": int(genuine[chosen].sum()),
+                    "spoof": int((~genuine[chosen]).sum()),
                 }
+                for pattern, chosen in sets
+            ]
+            wanted = [trials_of(row) for row in empty]
+            figures = {name: known.of(name, hashes[name], protocol.name, wanted) for name in detectors}
+            listening = {name: own for name, own in detectors.items() if not figures[name]}
+            models = [one.model for own in listening.values() for one in own]
+            watch = partial(tqdm, desc=f"{split}, {condition}", unit="group", disable=None)
+            heard = iter(score_under(models, clips, condition, score, watch) if models else ())
+            for name, own in listening.items():
+                scores = np.stack([next(heard) for _ in own])
+                figures[name] = [
+                    {
+                        **eers_of_seeds(genuine[chosen], scores[:, chosen], args.bootstrap),
+                        "decided": decided(genuine[chosen], scores[:, chosen], own),
+                    }
+                    for _, chosen in sets
+                ]
+            for place, row in enumerate(empty):
+                row["detectors"] = {name: figures[name][place] for name in detectors}
                 print(line(row), flush=True)
                 measured.append(row)
     if args.json:
-        hashes = {name: [weights_hash(one.model) for one in own] for name, own in detectors.items()}
         conditions = gather_conditions() | {"weights_sha256": hashes, "protocol": protocol.name}
+        if known.used:
+            conditions["taken_over"] = known.used
         write_results(args.json, KIND, conditions, measured, args.force)
     return EXIT_DONE
 

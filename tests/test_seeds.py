@@ -15,7 +15,7 @@ import torch
 from antispoof.audio import SAMPLE_RATE
 from antispoof.channel import band_limit
 from antispoof.channel.conditions import CORRUPTED
-from antispoof.checkpoint import load_model, save_checkpoint
+from antispoof.checkpoint import load_model, save_checkpoint, weights_hash
 from antispoof.errors import UserError
 from antispoof.metrics import equal_error_rate
 from antispoof.models import Detector, create_model
@@ -106,6 +106,42 @@ def test_figures_are_those_of_the_scores(
         scores = score_ways(model, degrade(decode(rows, iter), condition))
         eer = equal_error_rate(scores[genuine].ravel(), scores[~genuine].ravel(), allow_inverted=True).value
         assert row["detectors"]["fscnn"]["eers"][0] == eer
+
+
+def test_figures_of_earlier_results_are_taken_over(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean, degraded, both = (tmp_path / f"{name}.json" for name in ("clean", "degraded", "both"))
+    wide, few = ["--beside", f"wide={corpus / 'other.safetensors'}"], ["--bootstrap", 20]
+    assert _measure(corpus, *wide, *few, "--dataset", "page/*", "--json", clean) == 0
+    assert _measure(corpus, *wide, *few, "--condition", CORRUPTED, "--json", degraded) == 0
+    heard: list[str] = []
+
+    def noted(model: Detector, clips: list[np.ndarray]) -> np.ndarray:
+        heard.append(weights_hash(model))
+        return score_clips(model, clips)
+
+    monkeypatch.setattr(seeds, "score_clips", noted)
+    words = ["--dataset", "page/*", "--condition", CORRUPTED, "--known", clean, "--known", degraded]
+    args = [corpus / "1.safetensors", *wide, *few, *words, "--audio", corpus, "--json", both]
+    assert seeds.main([*map(str, args)]) == 0
+    assert set(heard) == {weights_hash(load_model(corpus / "1.safetensors"))}
+    found, *known = (json.loads(path.read_text()) for path in (both, clean, degraded))
+    for row in found["rows"]:
+        [same, *_] = [
+            one for old in known for one in old["rows"] if seeds.trials_of(one) == seeds.trials_of(row)
+        ]
+        assert row["detectors"]["wide"] == same["detectors"]["wide"]
+    dates = [old["conditions"]["date"] for old in known]
+    assert [one["date"] for one in found["conditions"]["taken_over"]["wide"]] == dates[: len(set(dates))]
+    assert "wide: " in detection_tables.seeds(found)
+
+
+def test_results_of_another_kind_are_no_earlier_ones(corpus: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    other.write_text('{"schema": 1, "kind": "latency", "conditions": {}, "rows": []}')
+    with pytest.raises(UserError, match=r"other\.json"):
+        _measure(corpus, "--known", other)
 
 
 def test_trials_lie_on_disk(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

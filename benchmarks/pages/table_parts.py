@@ -24,11 +24,19 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 def measured_on(document: Row) -> str:
     """Returns the line that says where and with what a table was measured."""
     conditions = document["conditions"]
+    taken = [
+        f"{name}: {' and '.join(_surroundings(one) for one in under)}"
+        for name, under in conditions.get("taken_over", {}).items()
+    ]
+    return ". ".join([_surroundings(conditions), *taken]) + "."
+
+
+def _surroundings(conditions: Row) -> str:
     cpu, packages = conditions["cpu"], conditions["packages"]
     shown = ("torch", "onnxruntime", "ai-edge-litert", "openvino", "nncf", "executorch", "mnn")
     versions = ", ".join(f"{name} {packages[name]}" for name in shown if packages.get(name))
     cores = f"{cpu['cores']} {'virtual ' if cpu['virtual'] else ''}cores"
-    return f"{cpu['model']}, {cores}, {versions}, {conditions['date'][:10]}."
+    return f"{cpu['model']}, {cores}, {versions}, {conditions['date'][:10]}"
 
 
 def points(change: Row, digits: int = 1) -> str:
