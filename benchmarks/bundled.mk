@@ -110,7 +110,7 @@ $(RESULTS)/robustness-fscnn.json: $(OUT)/fscnn.onnx
 	$(PYTHON) benchmarks/robustness.py $< $(TRIALS) --split test --cache $(OUT)/scores $(results)
 
 # What the same weights were once measured to do they need not do again, or it takes two hours.
-KNOWN := $(wildcard benchmarks/results/seeds-fscnn.json benchmarks/results/conditions-fscnn.json)
+KNOWN := $(wildcard benchmarks/results/conditions-fscnn.json) $(wildcard benchmarks/results/seeds-fscnn.json)
 BESIDE := --beside aasist-l-bundled=$(BUNDLED)/aasist-l.safetensors --beside aasist-l=$(AASIST_L) \
 	--beside aasist=$(AASIST) $(KNOWN:%=--known %)
 

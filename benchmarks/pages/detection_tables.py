@@ -159,7 +159,9 @@ def seeds(document: Row) -> str:
 
 def _decisions(document: Row) -> list[str]:
     """Returns a line and a table: what the detectors with thresholds of their own decide wrongly."""
-    deciding = [name for name, found in document["rows"][0]["detectors"].items() if found.get("decided")]
+    everywhere = [row["detectors"] for row in document["rows"]]
+    # On every row, since figures that were taken over may be of before the decisions.
+    deciding = [name for name in everywhere[0] if all(found[name].get("decided") for found in everywhere)]
     if not deciding:
         return []
     rows = []

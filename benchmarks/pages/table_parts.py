@@ -24,11 +24,11 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 def measured_on(document: Row) -> str:
     """Returns the line that says where and with what a table was measured."""
     conditions = document["conditions"]
-    taken = [
-        f"{name}: {' and '.join(_surroundings(one) for one in under)}"
-        for name, under in conditions.get("taken_over", {}).items()
-    ]
-    return ". ".join([_surroundings(conditions), *taken]) + "."
+    taken: dict[str, list[str]] = {}  # names by the line
+    for name, under in conditions.get("taken_over", {}).items():
+        taken.setdefault(" and ".join(_surroundings(one) for one in under), []).append(name)
+    others = [f"{', '.join(names)}: {where}" for where, names in taken.items()]
+    return ". ".join([_surroundings(conditions), *others]) + "."
 
 
 def _surroundings(conditions: Row) -> str:
