@@ -17,12 +17,16 @@ from antispoof.checkpoint import load_model, save_checkpoint
 from antispoof.models import create_model
 from antispoof.speechlike import speech_like
 from tests.commands import REPOSITORY, commands_of, parsed, run_make
+from tests.distill.mos_weights import write_weights
 from train.dataset import read_rows
 
 TARGETS = [
     *("all", "aasist-l-qat"),
     *("copies/neural-crossed/manifest.tsv", "excerpts/manifest.tsv", "taught-1/final.safetensors"),
 ]
+
+
+GIVEN = ["AUDIO=audio", "AASIST_L=teacher.pth", "DISTILL_MOS=mos.pt"]
 
 
 def make(*words: str) -> subprocess.CompletedProcess[str]:
@@ -37,7 +41,7 @@ def test_every_step_is_a_command_that_reads_what_earlier_ones_made(
 ) -> None:
     out = tmp_path / "out"
     wanted = target if target in ("all", "aasist-l-qat") else f"{out}/{target}"
-    done = make("-n", "AUDIO=audio", "AASIST_L=teacher.pth", f"OUT={out}", *beside, wanted)
+    done = make("-n", *GIVEN, f"OUT={out}", *beside, wanted)
     made: set[Path] = set()
     for script, *flags in commands_of(done):
         args = parsed(script, flags, monkeypatch)
@@ -50,10 +54,10 @@ def test_every_step_is_a_command_that_reads_what_earlier_ones_made(
 
 
 def test_copies_of_others_are_made_where_these_are_given_and_then_learnt_from() -> None:
-    words = ["-n", "AUDIO=audio", "AASIST_L=teacher.pth", "OUT=out", "SEEDS=0"]
+    words = ["-n", *GIVEN, "OUT=out", "SEEDS=0"]
     for beside in ([], ["LYRA=graphs"], ["FARGAN=fargan.sh"], ["LYRA=graphs", "FARGAN=fargan.sh"]):
         lines = make(*words, *beside).stdout.replace("\\\n", " ").splitlines()
-        [last] = [line for line in lines if "fscnn-bundled.yaml" in line]
+        [last] = [line for line in lines if "fscnn-mean.yaml" in line]
         heard = {word.rpartition("/")[2] for word in last.split() if word.startswith("out/copies/")}
         given = {word.partition("=")[0].lower() for word in beside}
         assert heard & {"lyra", "lyra-crossed", "fargan"} == given | (
@@ -63,7 +67,7 @@ def test_copies_of_others_are_made_where_these_are_given_and_then_learnt_from() 
 
 def test_a_plan_leaves_out_what_is_made(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    words = ("-n", "AUDIO=audio", "AASIST_L=teacher.pth", f"OUT={out}", f"{out}/copies/neural/manifest.tsv")
+    words = ("-n", *GIVEN, f"OUT={out}", f"{out}/copies/neural/manifest.tsv")
     *vocoders, (_, *copied) = commands_of(make(*words))
     listed = Path(copied[copied.index("--out") + 1]) / "manifest.tsv"
     full = [Path(flags[flags.index("--out") + 1]) for _, *flags in vocoders]
@@ -74,7 +78,7 @@ def test_a_plan_leaves_out_what_is_made(tmp_path: Path) -> None:
     assert "is up to date" in make(*words).stdout
 
 
-@pytest.mark.parametrize("words", [(), ("AUDIO=a b", "AASIST_L=c", "OUT=d")])
+@pytest.mark.parametrize("words", [(), ("AUDIO=a b", "AASIST_L=c", "DISTILL_MOS=d", "OUT=e")])
 def test_what_is_missing_is_said(words: tuple[str, ...]) -> None:
     done = make("-n", *words)
     assert done.returncode != 0
@@ -109,10 +113,15 @@ def test_all_of_it_runs_and_is_not_done_twice(tmp_path: Path, corpus: Path) -> N
     teacher, out = tmp_path / "teacher.safetensors", tmp_path / "out"
     torch.manual_seed(0)
     save_checkpoint(create_model("aasist-l"), teacher)
-    words = [f"AUDIO={corpus}", f"AASIST_L={teacher}", f"OUT={out}", "STEPS=2", "VOCODER_STEPS=2", "SEEDS=0"]
+    rater = tmp_path / "distill_mos.pt"
+    write_weights(rater)
+    given = [f"AUDIO={corpus}", f"AASIST_L={teacher}", f"DISTILL_MOS={rater}", f"OUT={out}"]
+    words = [*given, "STEPS=2", "VOCODER_STEPS=2", "SEEDS=0"]
     done = make("-j2", *words)
     assert done.returncode == 0, done.stderr[-2_000:]
-    stages = [load_model(out / f"{name}-0" / "final.safetensors") for name in ("pairs", "fscnn", "qat")]
+    stages = [
+        load_model(out / f"{name}-0" / "final.safetensors") for name in ("pairs", "mean", "fscnn", "qat")
+    ]
     for start, model in itertools.pairwise(stages):
         assert any(
             not torch.equal(one, two) for one, two in zip(start.parameters(), model.parameters(), strict=True)

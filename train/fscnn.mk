@@ -3,8 +3,9 @@
 # (benchmarks/training_step.py measures what a step takes); stopped anywhere, it goes on there, but for a vocoder
 # and the excerpts, which begin again.
 #
-#   make -f train/fscnn.mk -j2 AUDIO=DIR AASIST_L=AASIST-L.pth OUT=DIR     (-n prints the commands)
+#   make -f train/fscnn.mk -j2 AUDIO=DIR AASIST_L=AASIST-L.pth DISTILL_MOS=distill_mos_v7.pt OUT=DIR
 #
+# (-n prints the commands.) DistillMOS's weights lie in a package of its authors (train/distill_mos.py).
 # LYRA=DIR, the folder of Lyra V2's graphs (train/lyra.py), and FARGAN=PROGRAM (train/vocoder_program.py) add the
 # copies that these make; the bundled weights had both. Why each step is there: the recipes in train/configs/.
 #
@@ -17,8 +18,8 @@ SEEDS ?= 0 1 2
 STEPS ?=
 VOCODER_STEPS ?=
 
-ifneq ($(words $(AUDIO)) $(words $(AASIST_L)) $(words $(OUT)),1 1 1)
-$(error say AUDIO=DIR, AASIST_L=FILE and OUT=DIR, without spaces in them)
+ifneq ($(words $(AUDIO)) $(words $(AASIST_L)) $(words $(DISTILL_MOS)) $(words $(OUT)),1 1 1 1)
+$(error say AUDIO=DIR, AASIST_L=FILE, DISTILL_MOS=FILE and OUT=DIR, without spaces in them)
 endif
 
 RECIPES := train/configs
@@ -35,8 +36,10 @@ MORE_COPIES := $(COPIES) $(if $(LYRA),lyra lyra-crossed)
 lists = $(1:%=$(OUT)/copies/%/manifest.tsv)
 more = $(1:%=--more $(OUT)/copies/%)
 EXCERPTS := $(OUT)/excerpts/manifest.tsv
+OF_ASVSPOOF := $(OUT)/excerpts-of-asvspoof/manifest.tsv
 OPINIONS := $(OUT)/opinions
-# The student's own start also teaches it.
+# What a student starts from also teaches it.
+MEAN := $(OUT)/mean-0/final.safetensors
 PAIRS := $(OUT)/pairs-0/final.safetensors
 TEACHERS := $(PAIRS) $(OUT)/taught-0/final.safetensors $(OUT)/taught-1/final.safetensors \
 	$(OUT)/asvspoof-0/best.safetensors
@@ -97,8 +100,11 @@ $(OUT)/pairs-%/final.safetensors: $(call lists,$(MORE_COPIES))
 $(EXCERPTS): $(call lists,$(COPIES))
 	$(PYTHON) train/transfer_set.py $(COMMON) $(RECIPES)/fscnn-taught.yaml $(call more,$(COPIES)) --out $(@D)
 
+$(OF_ASVSPOOF): $(call lists,$(COPIES))
+	$(PYTHON) train/transfer_set.py $(COMMON) $(RECIPES)/fscnn-bundled.yaml $(call more,$(COPIES)) --out $(@D)
+
 distill = $(PYTHON) train/distill.py $(COMMON) $(RECIPES)/fscnn-$(1).yaml $(call more,$(2)) $(TRAIN) \
-	--unlabelled $(dir $(EXCERPTS)) --seed $* --out $(@D)
+	--unlabelled $(dir $(or $(3),$(EXCERPTS))) --seed $* --out $(@D)
 
 # The first to ask AASIST-L, once and for all.
 $(OUT)/asvspoof-%/best.safetensors: $(EXCERPTS) $(call lists,$(MORE_COPIES))
@@ -109,8 +115,12 @@ LABELLED := $(OUT)/labels-0/final.safetensors $(OUT)/labels-1/final.safetensors 
 $(OUT)/taught-%/final.safetensors: $(LABELLED) | $(OUT)/asvspoof-0/best.safetensors
 	$(call distill,taught,$(COPIES)) $(LABELLED:%=--teacher %) --clip-teacher $(AASIST_L) --cached $(OPINIONS)
 
-$(OUT)/fscnn-%/final.safetensors: $(TEACHERS)
-	$(call distill,bundled,$(MORE_COPIES)) --start $(PAIRS) $(TEACHERS:%=--teacher %)
+$(OUT)/mean-%/final.safetensors: $(TEACHERS)
+	$(call distill,mean,$(MORE_COPIES)) --start $(PAIRS) $(TEACHERS:%=--teacher %)
+
+$(OUT)/fscnn-%/final.safetensors: $(MEAN) $(OF_ASVSPOOF)
+	$(call distill,bundled,$(COPIES),$(OF_ASVSPOOF)) --start $< --teacher $< --clip-teacher $(DISTILL_MOS) \
+		--cached $(OPINIONS)
 
 $(OUT)/qat-%/final.safetensors: $(OUT)/fscnn-%/final.safetensors
 	$(PYTHON) train/qat.py $(COMMON) $(RECIPES)/fscnn-qat.yaml $(TRAIN) --start $< --seed $* --out $(@D)

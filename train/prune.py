@@ -1,7 +1,7 @@
 """Takes whole channels out of a trained detector, those that do least, to be fine-tuned afterwards.
 
     python train/prune.py RUN/best.safetensors --keep 0.75 --out pruned.safetensors
-    python train/distill.py --config train/configs/fscnn-bundled.yaml --audio DIR --more COPIES \
+    python train/distill.py --config train/configs/fscnn-mean.yaml --audio DIR --more COPIES \
         --start pruned.safetensors --teacher RUN/best.safetensors --out PRUNED
 
 What a channel does is measured by the length of its filter with its norm folded in (Li et al., "Pruning
