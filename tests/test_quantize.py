@@ -439,7 +439,8 @@ ELU_ERROR = 0.05
 def test_an_elu_stays_one_however_small_its_values(size: float) -> None:
     model = convolutions_around_an_elu(size)
     clips = 3 * speech_like_batch(8, 16_000, seed=1)
-    quantized = calibrate(model, parse_recipe("w8a8"), clips, "mse").quantize()
+    # Of a reduced range, or the weights saturate on processors without VNNI.
+    quantized = calibrate(model, parse_recipe("w8a8-rr"), clips, "mse").quantize()
     scores = [
         [session.run(None, {"waveform": clip[None]})[0][0] for clip in clips]
         for session in (open_session(one.SerializeToString(), threads=1) for one in (model, quantized))

@@ -78,11 +78,11 @@ def test_a_run_leaves_what_it_promises(finished: Path) -> None:
 
 
 def test_training_learns(corpus: Path, tmp_path: Path) -> None:
-    schedule = {**RECIPE["schedule"], "validate_every": 20}
+    schedule = {**RECIPE["schedule"], "validate_every": 40}
     config = write_recipe(tmp_path, {**RECIPE, "augment": {"gain_db": [-6, 6]}, "schedule": schedule})
-    assert fit.main(arguments(config, corpus, tmp_path / "out", "--steps", "60")) == 0
+    assert fit.main(arguments(config, corpus, tmp_path / "out", "--steps", "120")) == 0
     first, _, last = np.loadtxt(tmp_path / "out/metrics.tsv", skiprows=1)
-    assert last[1] < 0.5 * first[1]  # the loss, which fell to 0.08 to 0.14 of its start over three settings
+    assert last[1] < 0.5 * first[1]  # the loss
     assert last[2] == 0.0  # the dev EER of clips that differ as plainly as these
 
 
