@@ -109,7 +109,7 @@ $(RESULTS)/parity-aasist-l.json: $(OWN_AASIST_L).onnx $(OWN_AASIST_L)-qat.w8a8-r
 $(RESULTS)/robustness-fscnn.json: $(OUT)/fscnn.onnx
 	$(PYTHON) benchmarks/robustness.py $< $(TRIALS) --split test --cache $(OUT)/scores $(results)
 
-# What the same weights were once measured to do they need not do again, or it takes two hours.
+# What others' weights were once measured to do they need not do again; KNOWN= measures it anew, in two hours.
 KNOWN := $(wildcard benchmarks/results/conditions-fscnn.json) $(wildcard benchmarks/results/seeds-fscnn.json)
 BESIDE := --beside aasist-l-bundled=$(BUNDLED)/aasist-l.safetensors --beside aasist-l=$(AASIST_L) \
 	--beside aasist=$(AASIST) $(KNOWN:%=--known %)

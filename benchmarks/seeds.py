@@ -5,9 +5,9 @@
         --condition 'corrupted in six ways' --json OUT
 
 Scores that --cache DIR holds are not computed again: a run that was stopped goes on, and another seed costs
-no second hearing of the detectors beside. Figures that --known RESULTS holds of the same weights on as many
-trials are taken over, and the new results say where they are from: other weights of a small detector need no
-hours of the large ones beside it.
+no second hearing of the detectors beside. Their figures that --known RESULTS holds, of the same weights on as
+many trials of a list of that name, are taken over, and the new results say where they are from: other weights
+of a small detector need no hours of the large ones. The seeds' own are always measured.
 
 Every SEED is a checkpoint of the same network. Of checkpoints that carry thresholds, the rows also say what
 deciding at the first of them gets wrong. There is a row for each split as recorded, one for the trials
@@ -257,6 +257,7 @@ def main(argv: list[str] | None = None) -> int:
         if not any(row.split in splits and fnmatchcase(row.dataset, pattern) for row in listed):
             raise UserError(f"no data set of the list is called {pattern!r}")
     hashes = {name: [weights_hash(one.model) for one in own] for name, own in detectors.items()}
+    beside = list(detectors)[1:]
     measured = []
     for split in splits:
         rows, genuine, clips = labelled_trials(listed, split)
@@ -273,8 +274,8 @@ def main(argv: list[str] | None = None) -> int:
                 for pattern, chosen in sets
             ]
             wanted = [trials_of(row) for row in empty]
-            figures = {name: known.of(name, hashes[name], protocol.name, wanted) for name in detectors}
-            listening = {name: own for name, own in detectors.items() if not figures[name]}
+            figures = {name: known.of(name, hashes[name], protocol.name, wanted) for name in beside}
+            listening = {name: own for name, own in detectors.items() if not figures.get(name)}
             models = [one.model for own in listening.values() for one in own]
             watch = partial(tqdm, desc=f"{split}, {condition}", unit="group", disable=None)
             heard = iter(score_under(models, clips, condition, score, watch) if models else ())
