@@ -168,49 +168,27 @@ def chosen_trials(rows: Sequence[Row], patterns: Sequence[str]) -> Iterator[tupl
 Trials = tuple[str, str, str, int, int]  # of a row: split, condition, data set, numbers of both classes
 
 
-@dataclass
-class Known:
-    """The figures of earlier results files.
+def known_figures(
+    documents: Sequence[dict[str, Any]], name: str, hashes: list[str], protocol: str, rows: Sequence[Trials]
+) -> list[dict[str, Any]]:
+    """Returns what earlier results hold of a detector's weights on each row, and under what it was measured.
 
-    Attributes:
-        documents: The files.
-        used: Where figures came from: what each detector's were measured under.
+    Nothing unless they hold it of all rows.
     """
-
-    documents: list[dict[str, Any]]
-    used: dict[str, list[dict[str, Any]]]
-
-    def of(self, name: str, hashes: list[str], protocol: str, rows: Sequence[Trials]) -> list[dict[str, Any]]:
-        """Returns what a detector's weights are known to do on each row; nothing unless all are known.
-
-        Raises:
-            UserError: A file lacks what its kind has.
-        """
-        with reading("--known"):
-            return self._of(name, hashes, protocol, rows)
-
-    def _of(
-        self, name: str, hashes: list[str], protocol: str, rows: Sequence[Trials]
-    ) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        under: list[dict[str, Any]] = []
-        for wanted in rows:
-            for document in self.documents:
-                conditions = document["conditions"]
-                if conditions["protocol"] != protocol or conditions["weights_sha256"].get(name) != hashes:
-                    continue
-                same = [row for row in document["rows"] if trials_of(row) == wanted]
-                if same:
-                    # Files of before the decisions have none.
-                    found.append({"decided": [], **same[0]["detectors"][name]})
-                    earlier = conditions.get("taken_over", {}).get(name)
-                    under += earlier or [{key: conditions[key] for key in ("date", "cpu", "packages")}]
-                    break
-            else:
-                return []
-        seen = self.used.setdefault(name, [])
-        seen += [one for place, one in enumerate(under) if one not in [*seen, *under[:place]]]
-        return found
+    same = [
+        document["conditions"]
+        | {trials_of(row): row["detectors"][name] for row in document["rows"] if name in row["detectors"]}
+        for document in documents
+        if document["conditions"]["protocol"] == protocol
+        and document["conditions"]["weights_sha256"].get(name) == hashes
+    ]
+    holders = [next((one for one in same if wanted in one), None) for wanted in rows]
+    return [
+        # Files of before the decisions have none.
+        {"decided": [], "measured": {key: one[key] for key in ("date", "cpu", "packages")}, **one[wanted]}
+        for one, wanted in zip(holders, rows, strict=True)
+        if one and None not in holders
+    ]
 
 
 def trials_of(row: dict[str, Any]) -> Trials:
@@ -243,7 +221,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"no condition is called {unknown[0]!r}; --list names them")
     if args.json:
         refuse_existing(args.json, args.force)
-    known = Known([read_results(path, KIND) for path in args.known], {})
+    known = [read_results(path, KIND) for path in args.known]
     keep_freed_memory()
     torch.set_num_threads(1)
     detectors = load_detectors(args)
@@ -274,7 +252,10 @@ def main(argv: list[str] | None = None) -> int:
                 for pattern, chosen in sets
             ]
             wanted = [trials_of(row) for row in empty]
-            figures = {name: known.of(name, hashes[name], protocol.name, wanted) for name in beside}
+            with reading("a file of --known"):
+                figures = {
+                    name: known_figures(known, name, hashes[name], protocol.name, wanted) for name in beside
+                }
             listening = {name: own for name, own in detectors.items() if not figures.get(name)}
             models = [one.model for own in listening.values() for one in own]
             watch = partial(tqdm, desc=f"{split}, {condition}", unit="group", disable=None)
@@ -294,8 +275,6 @@ def main(argv: list[str] | None = None) -> int:
                 measured.append(row)
     if args.json:
         conditions = gather_conditions() | {"weights_sha256": hashes, "protocol": protocol.name}
-        if known.used:
-            conditions["taken_over"] = known.used
         write_results(args.json, KIND, conditions, measured, args.force)
     return EXIT_DONE
 

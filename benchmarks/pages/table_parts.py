@@ -23,12 +23,13 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 def measured_on(document: Row) -> str:
     """Returns the line that says where and with what a table was measured."""
-    conditions = document["conditions"]
-    taken: dict[str, list[str]] = {}  # names by the line
-    for name, under in conditions.get("taken_over", {}).items():
-        taken.setdefault(" and ".join(_surroundings(one) for one in under), []).append(name)
-    others = [f"{', '.join(names)}: {where}" for where, names in taken.items()]
-    return ". ".join([_surroundings(conditions), *others]) + "."
+    taken: dict[str, dict[str, None]] = {}  # names, each once, by the line about others' surroundings
+    for row in document["rows"]:
+        for name, found in row.get("detectors", {}).items():
+            if "measured" in found:
+                taken.setdefault(_surroundings(found["measured"]), {})[name] = None
+    others = [f"In part {', '.join(names)}: {where}" for where, names in taken.items()]
+    return ". ".join([_surroundings(document["conditions"]), *others]) + "."
 
 
 def _surroundings(conditions: Row) -> str:
