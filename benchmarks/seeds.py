@@ -165,6 +165,7 @@ def chosen_trials(rows: Sequence[Row], patterns: Sequence[str]) -> Iterator[tupl
             yield pattern, chosen
 
 
+Sets = Sequence[tuple[str, np.ndarray]]  # name of a set, and which of the trials it is, (trials,) booleans
 Trials = tuple[str, str, str, int, int]  # of a row: split, condition, data set, numbers of both classes
 
 
@@ -209,6 +210,54 @@ def line(row: dict[str, Any]) -> str:
     return f"{row['split']}, {row['dataset'] or row['condition']}, {trials}: {'; '.join(figures)}"
 
 
+def check_trials(listed: Sequence[Row], splits: Sequence[str], patterns: Sequence[str]) -> None:
+    """Complains of trials that are not there before anything is heard.
+
+    Raises:
+        UserError: A split or a pattern has no trials of both classes.
+    """
+    for split in splits:
+        deque(chosen_trials(labelled_rows(listed, split), patterns), maxlen=0)
+    for pattern in patterns:
+        if not any(row.split in splits and fnmatchcase(row.dataset, pattern) for row in listed):
+            raise UserError(f"no data set of the list is called {pattern!r}")
+
+
+def bare_rows(split: str, condition: str, genuine: np.ndarray, sets: Sets) -> list[dict[str, Any]]:
+    """Returns what each row of the results is measured on, without the figures."""
+    return [
+        {
+            "split": split,
+            "condition": condition,
+            "dataset": pattern,
+            "bonafide": int(genuine[chosen].sum()),
+            "spoof": int((~genuine[chosen]).sum()),
+        }
+        for pattern, chosen in sets
+    ]
+
+
+def figures_of(
+    genuine: np.ndarray, scores: np.ndarray, listeners: Sequence[Listener], sets: Sets, draws: int
+) -> list[dict[str, Any]]:
+    """Returns a detector's figures on each set of the trials.
+
+    Args:
+        genuine: (trials,) booleans.
+        scores: (seeds, trials, ways).
+        listeners: one for each seed.
+        sets: Names of the sets and their trials.
+        draws: Of the bootstrap.
+    """
+    return [
+        {
+            **eers_of_seeds(genuine[chosen], scores[:, chosen], draws),
+            "decided": decided(genuine[chosen], scores[:, chosen], listeners),
+        }
+        for _, chosen in sets
+    ]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     args = parser().parse_args(argv)
@@ -225,36 +274,23 @@ def main(argv: list[str] | None = None) -> int:
     keep_freed_memory()
     torch.set_num_threads(1)
     detectors = load_detectors(args)
+    hashes = {name: [weights_hash(one.model) for one in own] for name, own in detectors.items()}
     score = remembering(args.cache)
     protocol = args.protocol or args.audio / "manifest.tsv"
     listed = read_rows(protocol, args.audio)
     splits = args.split or SPLITS
-    for split in splits:  # complains before anything is heard
-        deque(chosen_trials(labelled_rows(listed, split), args.dataset), maxlen=0)
-    for pattern in args.dataset:
-        if not any(row.split in splits and fnmatchcase(row.dataset, pattern) for row in listed):
-            raise UserError(f"no data set of the list is called {pattern!r}")
-    hashes = {name: [weights_hash(one.model) for one in own] for name, own in detectors.items()}
-    beside = list(detectors)[1:]
+    check_trials(listed, splits, args.dataset)
     measured = []
     for split in splits:
         rows, genuine, clips = labelled_trials(listed, split)
         for condition in [CLEAN, *args.condition]:
             sets = list(chosen_trials(rows, args.dataset if condition == CLEAN else ()))
-            empty = [
-                {
-                    "split": split,
-                    "condition": condition,
-                    "dataset": pattern,
-                    "bonafide": int(genuine[chosen].sum()),
-                    "spoof": int((~genuine[chosen]).sum()),
-                }
-                for pattern, chosen in sets
-            ]
-            wanted = [trials_of(row) for row in empty]
+            of_condition = bare_rows(split, condition, genuine, sets)
+            wanted = [trials_of(row) for row in of_condition]
             with reading("a file of --known"):
                 figures = {
-                    name: known_figures(known, name, hashes[name], protocol.name, wanted) for name in beside
+                    name: known_figures(known, name, hashes[name], protocol.name, wanted)
+                    for name in list(detectors)[1:]
                 }
             listening = {name: own for name, own in detectors.items() if not figures.get(name)}
             models = [one.model for own in listening.values() for one in own]
@@ -262,17 +298,11 @@ def main(argv: list[str] | None = None) -> int:
             heard = iter(score_under(models, clips, condition, score, watch) if models else ())
             for name, own in listening.items():
                 scores = np.stack([next(heard) for _ in own])
-                figures[name] = [
-                    {
-                        **eers_of_seeds(genuine[chosen], scores[:, chosen], args.bootstrap),
-                        "decided": decided(genuine[chosen], scores[:, chosen], own),
-                    }
-                    for _, chosen in sets
-                ]
-            for place, row in enumerate(empty):
+                figures[name] = figures_of(genuine, scores, own, sets, args.bootstrap)
+            for place, row in enumerate(of_condition):
                 row["detectors"] = {name: figures[name][place] for name in detectors}
                 print(line(row), flush=True)
-                measured.append(row)
+            measured += of_condition
     if args.json:
         conditions = gather_conditions() | {"weights_sha256": hashes, "protocol": protocol.name}
         write_results(args.json, KIND, conditions, measured, args.force)
