@@ -23,6 +23,7 @@ from benchmarks.pages.page import TIMED, page, read_documents
 from benchmarks.pages.result_charts import Point, undominated
 from benchmarks.pages.result_tables import RENDERERS
 from benchmarks.pages.score_charts import System, det_chart, movement_chart
+from benchmarks.pages.table_parts import measured_on
 
 
 def test_the_documents_agree_with_the_results() -> None:
@@ -87,6 +88,26 @@ def test_a_latency_table_says_what_failed_and_which_clock_judged_how_many_thread
     assert "2 cores," in lines[-1]
     document["rows"] = [first]
     assert "processor time per clip" in RENDERERS["latency"](document)
+
+
+def test_a_table_says_of_whom_it_holds_figures_that_were_measured_elsewhere() -> None:
+    here, there = (
+        {
+            "date": f"{day}T12:00:00",
+            "cpu": {"model": cpu, "cores": 2, "virtual": False},
+            "packages": {"torch": "2"},
+        }
+        for cpu, day in (("Near", "2026-11-02"), ("Far", "2026-11-01"))
+    )
+    rows = [
+        {"detectors": {"own": {}, "alike": {"measured": here}, "all": {"measured": there}, "some": {}}},
+        {"detectors": {"own": {}, "alike": {"measured": here}, "all": {"measured": there}}},
+        {"detectors": {"own": {}, "alike": {}, "some": {"measured": there}}},
+    ]
+    far = "Far, 2 cores, torch 2, 2026-11-01"
+    assert measured_on({"conditions": here, "rows": rows}) == (
+        f"Near, 2 cores, torch 2, 2026-11-02. all: {far}. some: {far} (in part)."
+    )
 
 
 def test_a_name_with_a_bar_stays_in_its_cell() -> None:

@@ -22,14 +22,21 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def measured_on(document: Row) -> str:
-    """Returns the line that says where and with what a table was measured."""
-    taken: dict[str, dict[str, None]] = {}  # names, each once, by the line about others' surroundings
+    """Returns the line that says where and with what a table was measured, and what of it elsewhere."""
+    here = _surroundings(document["conditions"])
+    places: dict[str, list[str]] = {}  # by detector, each place once
     for row in document["rows"]:
         for name, found in row.get("detectors", {}).items():
-            if "measured" in found:
-                taken.setdefault(_surroundings(found["measured"]), {})[name] = None
-    others = [f"In part {', '.join(names)}: {where}" for where, names in taken.items()]
-    return ". ".join([_surroundings(document["conditions"]), *others]) + "."
+            place = _surroundings(found["measured"]) if "measured" in found else here
+            if place not in places.setdefault(name, []):
+                places[name].append(place)
+    names: dict[str, list[str]] = {}  # by what is said of their place
+    for name, found in places.items():
+        for place in found:
+            if place != here:
+                said = f"{place} (in part)" if len(found) > 1 else place
+                names.setdefault(said, []).append(name)
+    return ". ".join([here, *(f"{', '.join(alike)}: {said}" for said, alike in names.items())]) + "."
 
 
 def _surroundings(conditions: Row) -> str:
