@@ -27,7 +27,8 @@ class Lowering:
             where comparisons would fall out of the fast kernels and cut the graph into pieces.
             ``half``: the same for half precision, which the one factor of ``arithmetic`` exceeds.
         time_tiles: Into how many overlapping tiles of time the first, widest blocks of a waveform
-            encoder are cut. The tiles' results are those of the whole, with less memory at once.
+            encoder are cut. The tiles' results are those of the whole, with less memory at once. A module
+            that cuts says so with ``cuts_time = True``; all others are computed whole.
         longest_axis: How many elements an axis of a tensor may have, if there is a limit: a longer
             waveform is folded before it is cut, and there are as many tiles as keep to it.
     """

@@ -141,6 +141,12 @@ def test_tiles_of_time_change_the_graph_and_not_the_scores(exported_model: Path,
     assert nodes[0] > nodes[1]
 
 
+def test_tiles_of_time_are_refused_where_nothing_is_cut(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--time-tiles: nothing in fscnn"):
+        to_onnx.main([*QUICK, "--time-tiles", "2", "--out", str(tmp_path)])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_is_overwritten_unless_forced(tmp_path: Path) -> None:
     target = tmp_path / "fscnn.onnx"
     target.write_text("mine")

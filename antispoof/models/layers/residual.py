@@ -69,6 +69,8 @@ class ResidualBlock(nn.Module):
 class WaveformEncoder(nn.Module):
     """Waveform to a map of ``channels[-1]`` features over 23 bands and about 7 frames a second."""
 
+    cuts_time = True  # see `antispoof.lowering.Lowering`
+
     def __init__(
         self, sinc_bands: int, sinc_taps: int, channels: Sequence[int], learnable_sinc: bool = False
     ) -> None:
