@@ -240,6 +240,31 @@ def test_recordings_whose_copies_would_be_one_file_are_refused(corpus: Path, tmp
         vocode.main(arguments(corpus, tmp_path / "out", "--protocol", str(listed)))
 
 
+def test_all_unreadable_recordings_are_told_at_once_and_the_others_are_copied(
+    corpus: Path, tmp_path: Path
+) -> None:
+    lines = ["path\tlabel\tsplit"]
+    for name in ("good", "torn", "empty"):
+        soundfile.write(tmp_path / f"{name}.flac", speech_like(0, SAMPLES), SAMPLE_RATE)
+        lines.append(f"{name}.flac\tbonafide\ttrain")
+    whole = (tmp_path / "torn.flac").read_bytes()
+    (tmp_path / "torn.flac").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.flac").write_bytes(b"")
+    (tmp_path / "manifest.tsv").write_text("\n".join(lines) + "\n")
+    flags = ["--audio", str(tmp_path), "--config", str(corpus / "recipe.yaml"), "--copies", "2"]
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match=r"2 recordings cannot be copied: .*torn\.flac.*; .*empty\.flac"):
+        vocode.main([*flags, "--out", str(out)])
+    assert not (out / "manifest.tsv").exists()
+    made = {path: path.stat().st_mtime_ns for path in out.glob("good.*.flac")}
+    assert made
+    for name in ("torn", "empty"):
+        (tmp_path / f"{name}.flac").write_bytes(whole)
+    assert vocode.main([*flags, "--out", str(out), "--resume"]) == 0
+    assert {row.source for row in read_rows(out / "manifest.tsv")} >= {"torn.flac", "empty.flac"}
+    assert made == {path: path.stat().st_mtime_ns for path in made}
+
+
 def test_a_folder_with_something_in_it_is_left_alone(corpus: Path, copies: Path) -> None:
     with pytest.raises(UserError, match="--resume goes on"):
         vocode.main(arguments(corpus, copies))

@@ -178,7 +178,7 @@ def check_apart(rows: Sequence[Row], clips: Sequence[np.ndarray]) -> None:
                 f"{other.path} ({other.label}, {other.split}) and {row.path} ({row.label}, {row.split}) "
                 "are the same recording: leave one out"
             )
-    _refuse(twice, "recordings are there twice")
+    refuse_all(twice, "recordings are there twice")
 
 
 def unlabelled_rows(folder: Path) -> list[Row]:
@@ -236,10 +236,10 @@ def _usable(rows: Iterable[Row]) -> Iterator[np.ndarray]:
             yield _samples(row)
         except UserError as error:
             refused.append(str(error))
-    _refuse(refused, "recordings cannot be used")
+    refuse_all(refused, "recordings cannot be used")
 
 
-def _refuse(complaints: Sequence[str], what: str) -> None:
+def refuse_all(complaints: Sequence[str], what: str) -> None:
     """Raises `UserError` where there are complaints: how many, and the first of them."""
     if len(complaints) == 1:
         raise UserError(complaints[0])

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
+from typing import NamedTuple
 
 import numpy as np
 import soxr
@@ -40,7 +41,7 @@ from antispoof.manifest import describe_file
 from antispoof.outputs import make_folder, write_whole
 from antispoof.protocols import BONAFIDE, NOISE, SPOOF, UNKNOWN
 from train.augment import BIT_RATES
-from train.dataset import Row, check_usable, may_train, read_rows
+from train.dataset import Row, check_usable, may_train, read_rows, refuse_all
 from train.lyra import load_lyra
 from train.made_clips import write_clip, write_list
 from train.neural_vocoder import load_vocoder
@@ -92,20 +93,31 @@ class Job:
 
 
 Line = dict[str, str]  # of the list, by column
+
+
+class Unreadable(NamedTuple):
+    """A recording of which no copy can be made, and why."""
+
+    complaint: str
+
+
 _vocoders: dict[str, tuple[int, Resynthesis]] = {}  # of this process, loaded once
 
 
-def make_copies_of(job: Job) -> list[Line]:
+def make_copies_of(job: Job) -> list[Line] | Unreadable:
     """Writes one copy, and its original where codec or level change that too; returns their lines.
 
-    None where the recording does not lend itself to it.
+    No lines where the recording does not lend itself to it.
     """
     generator = np.random.default_rng([job.seed, zlib.crc32(job.row.path.encode()), job.copy])
     coded = generator.random() < job.codec_share
     codec = str(generator.choice(list(job.codecs))) if coded else None
     bit_rate = int(generator.choice(BIT_RATES[codec])) if codec else None
     way = "" if job.row.label == SPOOF else choose(job, generator)
-    original = load_audio(job.row.folder / job.row.path)
+    try:
+        original = load_audio(job.row.folder / job.row.path)
+    except UserError as error:
+        return Unreadable(str(error))
     copied = original if job.row.label == SPOOF else resynthesise(original, way, generator)
     if copied is None or (job.row.label == SPOOF and codec is None):
         return []
@@ -275,9 +287,11 @@ def make_copies(jobs: Sequence[Job], workers: int, journal: Path) -> list[Line]:
             done again.
 
     Raises:
-        UserError: The journal is of other settings, or of jobs that are no longer wanted.
+        UserError: The journal is of other settings, or of jobs that are no longer wanted; or recordings
+            cannot be read, which are told once the copies of all others are there, lest each cost an attempt.
     """
     done = _done(journal, jobs)
+    refused: dict[str, str] = {}
     left = [job for job in jobs if job.name not in done]
     # Started afresh: a process forked from one that has run torch may hang in its threads.
     with (
@@ -294,8 +308,12 @@ def make_copies(jobs: Sequence[Job], workers: int, journal: Path) -> list[Line]:
             disable=None,
         )
         for job, lines in progress:
+            if isinstance(lines, Unreadable):
+                refused[job.row.path] = lines.complaint
+                continue
             done[job.name] = lines
             notes.write(json.dumps({"job": job.name, "lines": lines}) + "\n")
+    refuse_all(list(refused.values()), "recordings cannot be copied")
     return [line for job in jobs for line in done[job.name]]
 
 
