@@ -19,6 +19,7 @@ from quantize.onnx_graph import OnnxGraph
 from quantize.recipes import parse_recipe
 from quantize.scope import layers_in_scope
 from quantize.static_int import Calibrated, Rewriter, calibrate, find_region
+from tests.quantized_copies import FULL_RANGE
 
 TOO_WIDE = 6.0
 FAST = Schedule(updates=80, stretches=1, columns=729, step_rate=0.1)
@@ -73,9 +74,9 @@ def mismatch(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((((found - wanted) ** 2).mean() / (wanted**2).mean()) ** 0.5)
 
 
-def test_what_is_trained_is_what_runs(source: onnx.ModelProto, clips: np.ndarray) -> None:
-    # Of a reduced range, since this machine's processor may lack VNNI: 8-bit weights would saturate.
-    calibrated = calibrate(source, parse_recipe("w8a8-rr-learned"), clips, "mse")
+@pytest.mark.parametrize("recipe", [pytest.param("w8a8-learned", marks=FULL_RANGE), "w8a8-rr-learned"])
+def test_what_is_trained_is_what_runs(source: onnx.ModelProto, clips: np.ndarray, recipe: str) -> None:
+    calibrated = calibrate(source, parse_recipe(recipe), clips, "mse")
     trained = learn(calibrated, clips, Schedule(updates=2, stretches=1, columns=729, weight_rate=1e-5))
     student, encoder = encoder_of(trained)
     with torch.no_grad():
