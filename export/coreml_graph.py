@@ -1,8 +1,8 @@
 """A traced network in the operations that Core ML's converter takes, everything constant computed ahead.
 
 What the converter has no rule for, such as a recurrent layer, is taken apart as PyTorch does it. It also
-stumbles over some shorthand (a pool without a stride, ``&`` of two masks, a product with a vector) and
-mistypes arithmetic on constants, so neither is left for it to meet.
+stumbles over some shorthand (a pool without a stride, ``&`` of two masks, a product with a vector), pads
+around no circle, and mistypes arithmetic on constants, so neither is left for it to meet.
 """
 
 from __future__ import annotations
@@ -135,6 +135,23 @@ def _rfft(x: Tensor, n: int | None = None, dim: int = -1, norm: str | None = Non
     return aten.fft_rfft(x, n, dim, "backward") if norm is None else NotImplemented
 
 
+def _pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Any:
+    if mode != "circular":
+        return NotImplemented
+    # Pairs of before and after, from the last axis on.
+    for axis, (before, after) in enumerate(zip(pad[::2], pad[1::2], strict=True), 1):
+        size = x.shape[-axis]
+        ends = x.narrow(-axis, size - before, before), x.narrow(-axis, 0, after)
+        x = torch.cat([end for end in (ends[0], x, ends[1]) if end.shape[-axis]], dim=-axis)
+    return x
+
+
+def _sinc(x: Tensor) -> Tensor:
+    angle = torch.pi * x
+    at_zero = (angle == 0).to(x.dtype)  # where both become one
+    return (torch.sin(angle) + at_zero) / (angle + at_zero)
+
+
 def _same(x: Tensor) -> Tensor:
     return aten.clone(x)
 
@@ -147,5 +164,7 @@ _TABLE: dict[Any, Callable[..., Any]] = {
     aten.max_pool1d.default: _max_pool1d,
     aten.max_pool2d.default: _max_pool2d,
     aten.fft_rfft.default: _rfft,
+    aten.pad.default: _pad,
+    aten.sinc.default: _sinc,
     aten.alias.default: _same,
 }

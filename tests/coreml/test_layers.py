@@ -49,6 +49,9 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "spectrum": lambda: Written(lambda x: torch.fft.rfft(x).abs()),
     "repeated frames": lambda: Written(lambda x: F.pad(x[:, None], (0, 0, 1, 1), mode="replicate")),
     "mirrored frames": lambda: Written(lambda x: F.pad(x, (2, 1), mode="reflect")),
+    "frames around a circle": lambda: Written(lambda x: F.pad(x, (2, 1), mode="circular")),
+    "a map around a circle": lambda: Written(lambda x: F.pad(x[:, None], (0, 3, 1, 0), mode="circular")),
+    "sinc": lambda: Written(lambda x: torch.sinc(x.clamp(min=0))),  # at zero too
     "CELU": lambda: Written(F.celu),
     "hard swish": lambda: Written(F.hardswish),
     "hard sigmoid": lambda: Written(F.hardsigmoid),
