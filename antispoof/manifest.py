@@ -23,6 +23,7 @@ from antispoof.signature import check_signature
 
 SCHEMA = 1
 SUFFIX = ".manifest.json"
+UNTRAINED = "random, seed "
 FACTS_KEY = "antispoof"  # under which a file of any format holds `Manifest.facts`
 MAX_BYTES = 1 << 20  # a manifest is a few KiB; a file of another size is not one
 LENGTH_RULE = "tile when shorter, head when longer"
@@ -108,7 +109,7 @@ class Manifest:
     model: str
     config: dict[str, Any]
     weights_sha256: str
-    weights: str  # where they come from
+    weights: str  # where they come from; after `UNTRAINED` the seed of random ones
     format: str
     precision: str
     recipe: str
@@ -123,6 +124,11 @@ class Manifest:
     model_version: int = 0
     golden_sha256: str | None = None
     schema: int = field(default=SCHEMA)
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the weights are random, so that the scores say nothing."""
+        return self.weights.startswith(UNTRAINED)
 
     def to_json(self) -> str:
         """Returns the manifest as JSON, the same bytes for the same facts."""

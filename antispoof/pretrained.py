@@ -13,7 +13,7 @@ import torch
 
 from antispoof.checkpoint import Checkpoint, load_model, load_weights, read_checkpoint
 from antispoof.errors import UserError
-from antispoof.manifest import Calibration, Threshold, parse_decisions
+from antispoof.manifest import UNTRAINED, Calibration, Threshold, parse_decisions
 from antispoof.models import Detector, create_model
 from antispoof.models.layers.wavlm_pretrained import without_pretrained
 from antispoof.outputs import cache_folder, make_folder, write_whole
@@ -98,7 +98,7 @@ def load_pretrained(checkpoint: str | None = None, model: str | None = None, /, 
     with without_pretrained():  # all weights follow, or none are wanted
         detector = create_model(model, **overrides).eval()
     if checkpoint == "random":
-        return Weights(detector, f"random, seed {RANDOM_SEED}", "none needed")
+        return Weights(detector, f"{UNTRAINED}{RANDOM_SEED}", "none needed")
     if checkpoint == "official":
         download = OFFICIAL.get(model)
         if download is None:

@@ -41,7 +41,6 @@ from runtimes.mlpackage import FORMAT as COREML
 from runtimes.mlpackage import has_core_ml
 
 KIND = "quantized"
-RANDOM = "random"  # how a manifest begins to tell where such weights come from
 ROUNDS, SECONDS = 60, 240.0
 
 Row = dict[str, Any]
@@ -118,7 +117,7 @@ def score_row(source: Outcome, path: Path, clips: Clips, memory: Path) -> Row:
         "agreement": asdict(agreement(source.scores, found.scores)),
         "pooled_nodes": asdict(compare_nodes(source.nodes, found.nodes)) if source.nodes[0] else None,
     }
-    if not manifest.weights.startswith(RANDOM):
+    if not manifest.untrained:
         verdict = judge(source.scores, found.scores, clips.trials)
         row |= {
             "reference_eer": verdict.reference_eer,

@@ -214,6 +214,9 @@ def main(argv: list[str] | None = None) -> int:
     check_artifacts(args.system, args.artifacts)
     place = place_of(args.system, args.into, args.force)
     version = version_for(place, args.artifacts)
+    for path in args.artifacts:
+        if read_manifest(path).untrained:
+            print(f"{path} has random weights: what an app says of it means nothing", file=sys.stderr)
     key = key_for(args.key)
     with partial_folder(place.parent) as partial:
         folder = partial / place.name

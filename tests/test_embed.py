@@ -281,6 +281,18 @@ def test_a_folder_that_the_demo_refuses_is_no_surprise(model: Path, capsys: Capt
     assert "none of these files is coreml: ios_demo refuses the folder" in capsys.readouterr().err
 
 
+def test_random_weights_are_not_put_into_an_app_unnoticed(
+    model: Path, exported_model: Path, capsys: Capture
+) -> None:
+    assert embed.main(["web", str(model), "--into", "site"]) == EXIT_DONE
+    assert "random weights" not in capsys.readouterr().err
+    facts = json.loads(manifest_path(model).read_text())
+    facts["weights"] = read_manifest(exported_model).weights
+    manifest_path(model).write_text(json.dumps(facts))
+    assert embed.main(["web", str(model), "--into", "site", "--force"]) == EXIT_DONE
+    assert f"{model} has random weights" in capsys.readouterr().err
+
+
 def test_users_mistakes_leave_nothing_behind(model: Path, tmp_path: Path, loudness_model: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()

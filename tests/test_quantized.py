@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from antispoof import manifest
 from antispoof.audio import SAMPLE_RATE, fit_length, load_audio
 from antispoof.errors import UserError
 from antispoof.manifest import read_manifest
@@ -78,7 +79,7 @@ def test_a_damaged_memory_is_refused(place: Path, tmp_path: Path, damage: bytes)
 def test_random_weights_have_no_eer(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clips = find_clips(place / "labels.tsv", place, format=None, splits=[])
     outcome = quantized.run_file(place / "one.onnx", clips, place / "cache")
-    monkeypatch.setattr(quantized, "RANDOM", read_manifest(place / "one.onnx").weights)
+    monkeypatch.setattr(manifest, "UNTRAINED", read_manifest(place / "one.onnx").weights)
     row = quantized.score_row(outcome, place / "one.w8.onnx", clips, place / "cache")
     assert "eer_difference" not in row
     assert row["agreement"]["pearson"] > 0.99
