@@ -141,8 +141,8 @@ def _pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float | N
     # Pairs of before and after, from the last axis on.
     for axis, (before, after) in enumerate(zip(pad[::2], pad[1::2], strict=True), 1):
         size = x.shape[-axis]
-        ends = x.narrow(-axis, size - before, before), x.narrow(-axis, 0, after)
-        x = torch.cat([end for end in (ends[0], x, ends[1]) if end.shape[-axis]], dim=-axis)
+        parts = (x.narrow(-axis, size - before, before), x, x.narrow(-axis, 0, after))
+        x = torch.cat([part for part in parts if part.shape[-axis]], dim=-axis)
     return x
 
 

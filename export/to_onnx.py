@@ -87,11 +87,13 @@ def write(
     time_tiles: int = 1,
 ) -> Exported:
     """Writes and verifies the file. Arguments and errors are those of `onnx_file.convert` and `export`."""
+    detector = weights.detector
+    # Here and not while converting, of which every failure has --bisect look for a part that is to blame.
+    if time_tiles > 1 and not any(getattr(part, "cuts_time", False) for part in detector.modules()):
+        raise UserError(f"--time-tiles: nothing in {detector.name} is computed in tiles of time")
     counted: dict[str, int] = {}
 
     def convert(graph: ScoreGraph, manifest: Manifest, path: Path) -> None:
-        if time_tiles > 1 and not any(getattr(part, "cuts_time", False) for part in graph.modules()):
-            raise UserError(f"--time-tiles: nothing in {graph.detector.name} is computed in tiles of time")
         model: Any = onnx_file.convert(graph, opset=opset, dynamic_batch=dynamic_batch, time_tiles=time_tiles)
         counted.update(onnx_file.operations(model))
         path.write_bytes(embedded(model, manifest.facts()))

@@ -143,7 +143,7 @@ def test_tiles_of_time_change_the_graph_and_not_the_scores(exported_model: Path,
 
 def test_tiles_of_time_are_refused_where_nothing_is_cut(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--time-tiles: nothing in fscnn"):
-        to_onnx.main([*QUICK, "--time-tiles", "2", "--out", str(tmp_path)])
+        to_onnx.main([*QUICK, "--time-tiles", "2", "--bisect", "--out", str(tmp_path)])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
-from typing import NamedTuple
 
 import numpy as np
 import soxr
@@ -93,21 +92,13 @@ class Job:
 
 
 Line = dict[str, str]  # of the list, by column
-
-
-class Unreadable(NamedTuple):
-    """A recording of which no copy can be made, and why."""
-
-    complaint: str
-
-
 _vocoders: dict[str, tuple[int, Resynthesis]] = {}  # of this process, loaded once
 
 
-def make_copies_of(job: Job) -> list[Line] | Unreadable:
+def make_copies_of(job: Job) -> list[Line] | str:
     """Writes one copy, and its original where codec or level change that too; returns their lines.
 
-    No lines where the recording does not lend itself to it.
+    No lines where the recording does not lend itself to it; where it cannot be read, the complaint.
     """
     generator = np.random.default_rng([job.seed, zlib.crc32(job.row.path.encode()), job.copy])
     coded = generator.random() < job.codec_share
@@ -117,7 +108,7 @@ def make_copies_of(job: Job) -> list[Line] | Unreadable:
     try:
         original = load_audio(job.row.folder / job.row.path)
     except UserError as error:
-        return Unreadable(str(error))
+        return str(error)
     copied = original if job.row.label == SPOOF else resynthesise(original, way, generator)
     if copied is None or (job.row.label == SPOOF and codec is None):
         return []
@@ -308,8 +299,8 @@ def make_copies(jobs: Sequence[Job], workers: int, journal: Path) -> list[Line]:
             disable=None,
         )
         for job, lines in progress:
-            if isinstance(lines, Unreadable):
-                refused[job.row.path] = lines.complaint
+            if isinstance(lines, str):
+                refused[job.row.path] = lines
                 continue
             done[job.name] = lines
             notes.write(json.dumps({"job": job.name, "lines": lines}) + "\n")
