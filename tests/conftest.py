@@ -6,20 +6,22 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import onnx
 import pytest
 import soundfile
 import torch
+from filelock import FileLock
 from onnx import TensorProto, helper
 
 from antispoof.audio import SAMPLE_RATE
 from antispoof.memory import keep_freed_memory
 from antispoof.outputs import cache_folder
 from antispoof.speechlike import speech_like
-from export import to_onnx
+from export import to_onnx, to_tflite
+from tests.exports import ONE_SECOND, MadeOnce
 from tests.manifests import write_manifest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -45,20 +47,51 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def exported_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An ONNX file of AASIST-L with random weights, batch 1, its manifest beside it."""
-    folder = tmp_path_factory.mktemp("exported")
-    assert to_onnx.main(["--model", "aasist-l", "--checkpoint", "random", "--out", str(folder)]) == 0
-    return folder / "aasist-l.onnx"
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """Returns a folder by its name, filled by the first test to ask, in whichever worker that runs."""
+    everyone = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        everyone = everyone.parent
+
+    def made(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, unfinished = everyone / f"once-{name}", everyone / f"once-{name}.unfinished"
+        with FileLock(everyone / f"once-{name}.lock"):
+            if not folder.exists():
+                shutil.rmtree(unfinished, ignore_errors=True)
+                unfinished.mkdir()
+                fill(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return made
 
 
 @pytest.fixture(scope="session")
-def one_second_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported_model(made_once: MadeOnce) -> Path:
+    """An ONNX file of AASIST-L with random weights, batch 1, its manifest beside it."""
+    flags = ["--model", "aasist-l", "--checkpoint", "random", "--out"]
+    return made_once("exported", lambda out: to_onnx.main([*flags, str(out)])) / "aasist-l.onnx"
+
+
+@pytest.fixture(scope="session")
+def published_model(made_once: MadeOnce, shared: Path) -> Path:
+    """An ONNX file of the authors' AASIST-L, verified on real speech."""
+    flags = ["--checkpoint", str(shared / "weights" / "AASIST-L.pth")]
+    flags += ["--verify-audio", str(shared / "audio" / "asvspoof" / "dev"), "--out"]
+    return made_once("published", lambda out: to_onnx.main([*flags, str(out)])) / "aasist-l.onnx"
+
+
+@pytest.fixture(scope="session")
+def one_second_model(made_once: MadeOnce) -> Path:
     """An ONNX file of the bundled AASIST-L for clips of a second, its manifest beside it: to be quantized."""
-    folder = tmp_path_factory.mktemp("one-second")
-    bundled = REPOSITORY / "antispoof" / "checkpoints" / "aasist-l.safetensors"
-    to_onnx.main(["--checkpoint", str(bundled), "--set", "clip_samples=16000", "--out", str(folder)])
-    return folder / "aasist-l.onnx"
+    return made_once("one-second", lambda out: to_onnx.main([*ONE_SECOND, str(out)])) / "aasist-l.onnx"
+
+
+@pytest.fixture(scope="session")
+def one_second_tflite(made_once: MadeOnce) -> Path:
+    """The same as a TFLite file."""
+    folder = made_once("one-second-tflite", lambda out: to_tflite.main([*ONE_SECOND, str(out)]))
+    return folder / "aasist-l.tflite"
 
 
 @pytest.fixture(scope="session")

@@ -360,7 +360,11 @@ def test_every_model_exports_in_few_pieces(name: str, tmp_path: Path) -> None:
     assert litert.partitions(tmp_path / f"{name}.tflite").pieces <= MOST_PIECES
 
 
-@pytest.fixture(scope="module", params=[("aasist", "AASIST.pth"), ("aasist-l", "AASIST-L.pth")], ids="/".join)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(("aasist", "AASIST.pth"), marks=pytest.mark.slow), ("aasist-l", "AASIST-L.pth")],
+    ids="/".join,
+)
 def public(
     request: pytest.FixtureRequest, shared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path]:

@@ -27,12 +27,8 @@ SAMPLES = 16_000
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundled detector for clips of a second."""
-    folder = tmp_path_factory.mktemp("float")
-    bundled = Path(to_tflite.__file__).parents[1] / "antispoof" / "checkpoints" / "aasist-l.safetensors"
-    to_tflite.main(["--checkpoint", str(bundled), "--set", f"clip_samples={SAMPLES}", "--out", str(folder)])
-    return folder / "aasist-l.tflite"
+def source(one_second_tflite: Path) -> Path:
+    return one_second_tflite
 
 
 @pytest.fixture(scope="module")

@@ -19,34 +19,23 @@ SAME = 1e-5  # two orders of summation
 needs_tf2onnx = pytest.mark.skipif(not witness.is_available(), reason="needs tf2onnx and tensorflow")
 
 
-@pytest.fixture(scope="module")
-def tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with biases that tf2onnx would lose."""
-    out = tmp_path_factory.mktemp("witness")
-    available, witness.is_available = witness.is_available, lambda: False
-    try:
-        to_tflite.main([*SMALL, "--out", str(out)])
-    finally:
-        witness.is_available = available
-    return out / "aasist-l.tflite"
-
-
-def test_what_the_witness_is_given_scores_the_same(tflite: Path) -> None:
-    model = unpacked(tflite.read_bytes())
+def test_what_the_witness_is_given_scores_the_same(one_second_tflite: Path) -> None:
+    content = one_second_tflite.read_bytes()
+    model = unpacked(content)
     before = len(model.subgraphs[0].operators)
     witness._add_biases_apart(model)
     assert len(model.subgraphs[0].operators) > before
     clip = speech_like_batch(1, SAMPLES)
     scores = [
-        open_interpreter(content, threads=1).get_signature_runner()(waveform=clip)["score"]
-        for content in (tflite.read_bytes(), packed(model))
+        open_interpreter(file, threads=1).get_signature_runner()(waveform=clip)["score"]
+        for file in (content, packed(model))
     ]
     np.testing.assert_allclose(scores[1], scores[0], rtol=0, atol=SAME)
 
 
 @pytest.mark.slow
 @needs_tf2onnx
-def test_the_witness_agrees(tflite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_witness_agrees(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     to_tflite.main([*SMALL, "--out", str(tmp_path)])
     assert "turned back" in capsys.readouterr().out
     assert [path.suffix for path in sorted(tmp_path.iterdir())] == [".tflite", ".json"]

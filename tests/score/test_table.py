@@ -17,7 +17,6 @@ from antispoof.pretrained import load_pretrained
 from antispoof.protocols import read_protocol
 from antispoof.score_files import read_scores
 from benchmarks import accuracy
-from export import to_onnx
 from runtimes import load
 from runtimes.score import main
 from tests.score.tables import NAMES, rows_of, write
@@ -116,14 +115,11 @@ def test_a_protocol_of_ids_finds_their_files_and_suits_the_measuring_command(
 
 
 def test_the_published_scores_come_out_of_the_command(
-    shared: Path, speech_folder: Path, tmp_path: Path, capsys: Capture
+    published_model: Path, shared: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    weights = str(shared / "weights" / "AASIST-L.pth")
-    export = ["--checkpoint", weights, "--out", str(tmp_path), "--verify-audio", str(speech_folder)]
-    assert to_onnx.main(export) == EXIT_DONE
     out, protocol = tmp_path / "scores.tsv", shared / "audio" / "manifest.tsv"
     split = ["--protocol", str(protocol), "--split", "dev"]
-    model, folder = str(tmp_path / "aasist-l.onnx"), str(shared / "audio")
+    model, folder = str(published_model), str(shared / "audio")
     assert main([model, folder, *split, "--out", str(out), "--workers", "2"]) == EXIT_DONE
 
     _, *lines = (shared / "oracles" / "aasist-scores.dev.tsv").read_text().splitlines()
