@@ -13,7 +13,8 @@ import torch
 
 from antispoof.checkpoint import Checkpoint, load_model, load_weights, read_checkpoint
 from antispoof.errors import UserError
-from antispoof.manifest import UNTRAINED, Calibration, Threshold, parse_decisions
+from antispoof.manifest import UNTRAINED, Calibration, Threshold
+from antispoof.manifest_reader import parse_decisions
 from antispoof.models import Detector, create_model
 from antispoof.models.layers.wavlm_pretrained import without_pretrained
 from antispoof.outputs import cache_folder, make_folder, write_whole

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from antispoof.errors import UserError
-from antispoof.manifest import Calibration, Threshold, what_cannot_decide
+from antispoof.manifest import Calibration, Threshold
+from antispoof.manifest_reader import what_cannot_decide
 from antispoof.metrics import (
     ASVSPOOF5_COST,
     DetectionCost,

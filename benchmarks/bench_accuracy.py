@@ -12,7 +12,7 @@ import numpy as np
 
 from antispoof.errors import UserError
 from antispoof.formats import format_of
-from antispoof.manifest import read_manifest
+from antispoof.manifest_reader import read_manifest
 from antispoof.metrics import equal_error_rate
 from antispoof.score_files import ScoredTrials
 from antispoof.speechlike import speech_like_batch

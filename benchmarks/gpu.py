@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from antispoof.errors import EXIT_DONE, UserError, one_line, run
-from antispoof.manifest import describe_file, read_manifest
+from antispoof.manifest import describe_file
+from antispoof.manifest_reader import read_manifest
 from antispoof.models import Detector, model_names
 from antispoof.outputs import refuse_existing
 from antispoof.pretrained import load_pretrained

@@ -25,7 +25,8 @@ import numpy as np
 
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.formats import format_of
-from antispoof.manifest import check_file, describe_file, read_manifest
+from antispoof.manifest import check_file, describe_file
+from antispoof.manifest_reader import read_manifest
 from antispoof.outputs import refuse_existing
 from benchmarks.gate import agreement, judge
 from benchmarks.parity import CACHE, TIME_OUT

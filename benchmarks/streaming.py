@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from antispoof.audio import SAMPLE_RATE, fit_length, load_audio
 from antispoof.errors import EXIT_DONE, UserError, run
-from antispoof.manifest import describe_file, read_manifest
+from antispoof.manifest import describe_file
+from antispoof.manifest_reader import read_manifest
 from antispoof.outputs import refuse_existing
 from benchmarks.gate import agreement, judge
 from benchmarks.parity import TIME_OUT

@@ -22,7 +22,8 @@ from typing import Any
 
 from antispoof.errors import EXIT_DONE, UserError, run
 from antispoof.formats import format_of
-from antispoof.manifest import MAX_VERSION, check_file, manifest_path, read_manifest
+from antispoof.manifest import check_file, manifest_path
+from antispoof.manifest_reader import MAX_VERSION, read_manifest
 from antispoof.outputs import partial_folder
 from antispoof.signature import public_key_line
 from export.signing import new_key, read_key, sign

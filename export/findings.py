@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from antispoof.errors import UserError
 from antispoof.graph_cost import RANDOM_KINDS, Graph, total_cost
-from antispoof.manifest import Manifest, check_file, manifest_path, read_manifest
+from antispoof.manifest import Manifest, check_file, manifest_path
+from antispoof.manifest_reader import read_manifest
 from export.placement import Placement
 from export.targets import Refusal, Target
 

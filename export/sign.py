@@ -16,7 +16,8 @@ import argparse
 from pathlib import Path
 
 from antispoof.errors import EXIT_DONE, UserError, run
-from antispoof.manifest import check_file, read_manifest
+from antispoof.manifest import check_file
+from antispoof.manifest_reader import read_manifest
 from export.signing import new_key, public_path, read_key, sign
 from runtimes.detector_folder import check_folder
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from antispoof.errors import UserError
-from antispoof.manifest import MAX_VERSION, Manifest, check_file, manifest_path, read_manifest
+from antispoof.manifest import Manifest, check_file, manifest_path
+from antispoof.manifest_reader import MAX_VERSION, read_manifest
 from antispoof.outputs import write_whole
 from antispoof.signature import PREFIX, PUBLIC_SUFFIX, public_key_line, signature_path
 from runtimes.golden import golden_paths, golden_sha256, read_golden

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from antispoof.errors import UserError, one_line
-from antispoof.manifest import describe_file, manifest_path, read_manifest
+from antispoof.manifest import describe_file, manifest_path
+from antispoof.manifest_reader import read_manifest
 from runtimes import load
 from runtimes.base import Runtime
 from runtimes.tflite_bytes import packed, schema, unpacked

@@ -25,7 +25,8 @@ import soxr
 
 from antispoof.audio import SAMPLE_RATE
 from antispoof.errors import run
-from antispoof.manifest import Calibration, Threshold, manifest_path, read_manifest
+from antispoof.manifest import Calibration, Threshold, manifest_path
+from antispoof.manifest_reader import read_manifest
 from antispoof.speechlike import speech_like
 from export import embed, sign, to_coreml, to_onnx
 from quantize import onnx_int8

@@ -22,7 +22,8 @@ import numpy as np
 from antispoof.audio import SAMPLE_RATE
 from antispoof.columns import Geometry
 from antispoof.errors import UserError, one_line
-from antispoof.manifest import MAX_BYTES, File, Manifest, describe_content, parse_manifest
+from antispoof.manifest import File, Manifest, describe_content
+from antispoof.manifest_reader import MAX_BYTES, parse_manifest
 from runtimes.ort import open_session
 
 SUFFIX = ".cached.json"

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antispoof.errors import UserError
-from antispoof.manifest import Manifest, check_file, read_manifest
+from antispoof.manifest import Manifest, check_file
+from antispoof.manifest_reader import read_manifest
 from antispoof.signature import read_public_key
 from runtimes.golden import Golden, golden_sha256, read_golden
 

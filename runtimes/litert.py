@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from antispoof.errors import UserError, one_line
-from antispoof.manifest import Manifest, read_file, read_manifest
+from antispoof.manifest import Manifest, read_file
+from antispoof.manifest_reader import read_manifest
 from antispoof.native_log import silent_stderr
 from runtimes.base import Runtime
 

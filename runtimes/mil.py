@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, CheckFailed, UserError, run
-from antispoof.manifest import Manifest, check_file, read_manifest
+from antispoof.manifest import Manifest, check_file
+from antispoof.manifest_reader import read_manifest
 from antispoof.speechlike import speech_like_batch
 from runtimes.activations import LARGEST_HALF, SMALLEST_NORMAL_HALF, activation_spans
 from runtimes.clips import spread_heads

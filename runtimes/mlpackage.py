@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from antispoof.errors import UserError, one_line
-from antispoof.manifest import Manifest, check_file, read_manifest
+from antispoof.manifest import Manifest, check_file
+from antispoof.manifest_reader import read_manifest
 from runtimes.base import Runtime
 
 FORMAT = "coreml"

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from antispoof.errors import UserError, one_line
-from antispoof.manifest import Manifest, read_file, read_manifest
+from antispoof.manifest import Manifest, read_file
+from antispoof.manifest_reader import read_manifest
 from runtimes.base import Runtime
 
 FATAL_ONLY = 4  # log severity: its warnings are for its developers, and its errors come as exceptions too

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from antispoof.manifest import Input, Manifest, Output, describe_file, manifest_path, read_manifest
+from antispoof.manifest import Input, Manifest, Output, describe_file, manifest_path
+from antispoof.manifest_reader import read_manifest
 
 
 def write_manifest(path: Path, samples: int, model: str = "aasist-l") -> Path:

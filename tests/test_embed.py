@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antispoof.errors import EXIT_DONE, CheckFailed, UserError
-from antispoof.manifest import manifest_path, read_manifest
+from antispoof.manifest import manifest_path
+from antispoof.manifest_reader import read_manifest
 from export import embed, signing
 from export.sign import main as sign_main
 from runtimes import load

@@ -16,7 +16,8 @@ from antispoof import pretrained
 from antispoof.audio import fit_length, load_audio
 from antispoof.checkpoint import weights_hash
 from antispoof.errors import CheckFailed, UserError
-from antispoof.manifest import FACTS_KEY, manifest_path, read_manifest
+from antispoof.manifest import FACTS_KEY, manifest_path
+from antispoof.manifest_reader import read_manifest
 from antispoof.models import create_model, model_names, small_config
 from antispoof.speechlike import speech_like_batch
 from export import onnx_file, to_onnx

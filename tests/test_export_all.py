@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from antispoof.errors import UserError
-from antispoof.manifest import manifest_path, read_manifest
+from antispoof.manifest import manifest_path
+from antispoof.manifest_reader import read_manifest
 from antispoof.models import model_names, small_config
 from antispoof.pretrained import DEFAULT_MODEL
 from export import all as export_all

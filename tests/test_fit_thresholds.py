@@ -11,7 +11,8 @@ import soundfile
 from antispoof.audio import SAMPLE_RATE
 from antispoof.channel.conditions import FITTED
 from antispoof.errors import UserError
-from antispoof.manifest import manifest_path, read_manifest
+from antispoof.manifest import manifest_path
+from antispoof.manifest_reader import read_manifest
 from antispoof.signature import signature_path
 from antispoof.speechlike import speech_like
 from runtimes import fit_thresholds, score

@@ -171,7 +171,7 @@ def write_copies(folder: Path) -> None:
     import onnx
     from onnx import helper
 
-    from antispoof.manifest import read_manifest
+    from antispoof.manifest_reader import read_manifest
     from antispoof.speechlike import speech_like_batch
     from quantize import onnx_int8, pipeline
     from quantize.recipes import parse_recipe
@@ -227,7 +227,7 @@ def write_turned(folder: Path) -> None:
     import onnx
     from onnx import helper
 
-    from antispoof.manifest import read_manifest
+    from antispoof.manifest_reader import read_manifest
     from quantize import onnx_int8, pipeline
 
     source = onnx.load(folder / "one.onnx")
@@ -242,7 +242,7 @@ def write_eight_bit_waveform(folder: Path, audio: Path) -> None:
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
-    from antispoof.manifest import read_manifest
+    from antispoof.manifest_reader import read_manifest
     from quantize import onnx_int8, pipeline
     from quantize.calibration import CLIPS, calibration_clips
 
@@ -268,7 +268,7 @@ def write_everything_in_eight_bits(folder: Path, audio: Path) -> None:
 
     import onnx
 
-    from antispoof.manifest import read_manifest
+    from antispoof.manifest_reader import read_manifest
     from quantize import onnx_int8, pipeline
     from quantize.calibration import CLIPS, calibration_clips
     from quantize.recipes import parse_recipe

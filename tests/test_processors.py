@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from antispoof.errors import CheckFailed
 from antispoof.formats import format_of
-from antispoof.manifest import Input, Manifest, describe_file, manifest_path, read_manifest
+from antispoof.manifest import Input, Manifest, describe_file, manifest_path
+from antispoof.manifest_reader import read_manifest
 from benchmarks import processors
 from benchmarks.devices.emulator import PROCESSORS, Emulator, NoEmulator, set_up
 from benchmarks.processors import Comparison, compare, scores, table

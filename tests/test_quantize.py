@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from antispoof.audio import load_audio
 from antispoof.errors import CheckFailed, UserError
-from antispoof.manifest import read_manifest
+from antispoof.manifest_reader import read_manifest
 from antispoof.models.detector import Config, Detector, DetectorOutput
 from antispoof.pretrained import Weights
 from antispoof.speechlike import speech_like, speech_like_batch

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from antispoof.errors import UserError
-from antispoof.manifest import read_manifest
+from antispoof.manifest_reader import read_manifest
 from antispoof.speechlike import speech_like_batch
 from export import to_onnx
 from quantize import onnx_int8

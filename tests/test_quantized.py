@@ -12,7 +12,7 @@ import soundfile
 from antispoof import manifest
 from antispoof.audio import SAMPLE_RATE, fit_length, load_audio
 from antispoof.errors import UserError
-from antispoof.manifest import read_manifest
+from antispoof.manifest_reader import read_manifest
 from antispoof.speechlike import speech_like
 from benchmarks import quantized
 from benchmarks.pages.result_tables import RENDERERS

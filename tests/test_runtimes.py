@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from antispoof.errors import UserError
-from antispoof.manifest import SCHEMA, Input, describe_file, manifest_path, parse_manifest, read_manifest
+from antispoof.manifest import SCHEMA, Input, describe_file, manifest_path
+from antispoof.manifest_reader import parse_manifest, read_manifest
 from antispoof.models import create_model
 from antispoof.speechlike import speech_like_batch
 from runtimes import litert, load

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from antispoof.audio import SAMPLE_RATE
 from antispoof.errors import EXIT_DONE, UserError
-from antispoof.manifest import Manifest, manifest_path, parse_manifest, read_manifest
+from antispoof.manifest import Manifest, manifest_path
+from antispoof.manifest_reader import parse_manifest, read_manifest
 from antispoof.signature import PREFIX, public_key_line, read_public_key, signature_path, verifies
 from antispoof.speechlike import speech_like_batch
 from export.sign import main

@@ -17,7 +17,8 @@ import soundfile
 
 from antispoof.audio import CLIP_SAMPLES, SAMPLE_RATE, fit_length, load_audio
 from antispoof.errors import EXIT_CHECK_FAILED, EXIT_DONE, UserError
-from antispoof.manifest import Calibration, Threshold, manifest_path, read_manifest
+from antispoof.manifest import Calibration, Threshold, manifest_path
+from antispoof.manifest_reader import read_manifest
 from antispoof.speechlike import speech_like
 from runtimes import load
 from runtimes.capture import Lost, SourceFailed, open_microphone, open_recording

@@ -21,7 +21,8 @@ from antispoof.audio import fit_length, load_audio
 from antispoof.errors import CheckFailed, UserError
 from antispoof.formats import format_named
 from antispoof.lowering import Lowering, current_lowering, lowering
-from antispoof.manifest import FACTS_KEY, describe_file, manifest_path, read_manifest
+from antispoof.manifest import FACTS_KEY, describe_file, manifest_path
+from antispoof.manifest_reader import read_manifest
 from antispoof.models import Detector, DetectorOutput, create_model, freeze, model_names, small_config
 from antispoof.models.layers import primitives
 from antispoof.models.layers.graph import GraphPool, rank_descending

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from antispoof.errors import CheckFailed, UserError
-from antispoof.manifest import read_manifest
+from antispoof.manifest_reader import read_manifest
 from antispoof.speechlike import speech_like_batch
 from benchmarks.timing.ratios import kept_times, percentiles
 from runtimes import load

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from antispoof.manifest import read_manifest
+from antispoof.manifest_reader import read_manifest
 from antispoof.models import model_names, small_config
 from export import to_coreml
 from tests.coreml.packages import PARITY_TOLERANCE, PUBLIC, SMALL

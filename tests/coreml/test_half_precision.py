@@ -13,7 +13,7 @@ import torch
 
 from antispoof.errors import UserError
 from antispoof.formats import HALF_TOLERANCE, format_named
-from antispoof.manifest import read_manifest
+from antispoof.manifest_reader import read_manifest
 from antispoof.models.layers.graph import GraphPool
 from antispoof.pretrained import Weights, load_pretrained
 from antispoof.speechlike import speech_like_batch

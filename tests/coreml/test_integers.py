@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from antispoof.errors import UserError
-from antispoof.manifest import describe_file, read_manifest
+from antispoof.manifest import describe_file
+from antispoof.manifest_reader import read_manifest
 from antispoof.speechlike import speech_like_batch
 from benchmarks import quantized
 from benchmarks.gate import agreement

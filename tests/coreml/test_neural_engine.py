@@ -14,7 +14,7 @@ from torch import nn
 
 from antispoof.formats import HALF_TOLERANCE
 from antispoof.lowering import NEURAL_ENGINE, Lowering, lowering
-from antispoof.manifest import read_manifest
+from antispoof.manifest_reader import read_manifest
 from antispoof.models import create_model, freeze, model_names, small_config
 from antispoof.models.layers import primitives
 from antispoof.models.layers.graph import GraphPool, rank_descending

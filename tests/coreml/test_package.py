@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from antispoof.errors import CheckFailed, UserError
-from antispoof.manifest import describe_file, manifest_path, read_manifest
+from antispoof.manifest import describe_file, manifest_path
+from antispoof.manifest_reader import read_manifest
 from antispoof.models import create_model
 from antispoof.speechlike import speech_like_batch
 from export import to_coreml

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antispoof.errors import UserError
-from antispoof.manifest import manifest_path, parse_decisions, parse_manifest
+from antispoof.manifest import manifest_path
+from antispoof.manifest_reader import parse_decisions, parse_manifest
 from runtimes.native_core import Decision, Judge, Rules
 from runtimes.stream import rules_of
 from tests.manifests import write_manifest

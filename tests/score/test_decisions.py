@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from antispoof.errors import EXIT_DONE, UserError
-from antispoof.manifest import Calibration, Manifest, Threshold, manifest_path, read_manifest
+from antispoof.manifest import Calibration, Manifest, Threshold, manifest_path
+from antispoof.manifest_reader import read_manifest
 from antispoof.score_files import read_scores
 from runtimes.score import main
 from tests.score.tables import rows_of

@@ -12,7 +12,7 @@ import soundfile
 import soxr
 
 from antispoof.audio import CLIP_SAMPLES, SAMPLE_RATE, fit_length
-from antispoof.manifest import read_manifest
+from antispoof.manifest_reader import read_manifest
 from quantize import onnx_int8
 from runtimes import load
 from runtimes.native_core import Judge, Stream

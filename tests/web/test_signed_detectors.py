@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from antispoof.manifest import manifest_path, read_manifest
+from antispoof.manifest import manifest_path
+from antispoof.manifest_reader import read_manifest
 from tests.web.page import node
 
 

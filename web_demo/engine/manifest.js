@@ -1,6 +1,6 @@
 // Reads a model's manifest: untrusted JSON, checked field by field before anything of it is believed.
 //
-// The same rules as antispoof/manifest.py and, for what follows from it, runtimes/stream.py.
+// The same rules as antispoof/manifest_reader.py and, for what follows from it, runtimes/stream.py.
 import { SAMPLE_RATE } from "./core.js";
 import { Problem } from "./problem.js";
 

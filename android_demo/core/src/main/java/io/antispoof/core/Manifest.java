@@ -114,7 +114,7 @@ public final class Manifest {
         return new Calibration(scale, f.number("offset"));
     }
 
-    /** Refuses what nothing can be decided by, as antispoof/manifest.py does. */
+    /** Refuses what nothing can be decided by, as antispoof/manifest_reader.py does. */
     private void checkDecisions(Fields f) throws Refusal {
         double scale = calibration == null ? 1 : calibration.scale;
         double offset = calibration == null ? 0 : calibration.offset;
