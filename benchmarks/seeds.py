@@ -5,9 +5,9 @@
         --condition 'corrupted in six ways' --json OUT
 
 Scores that --cache DIR holds are not computed again: a run that was stopped goes on, and another seed costs
-no second hearing of the detectors beside. Their figures that --known RESULTS holds, of the same weights on as
-many trials of a list of that name, are taken over, and the new results say where they are from: other weights
-of a small detector need no hours of the large ones. The seeds' own are always measured.
+no second hearing of the detectors beside. Their figures that --known RESULTS holds, of the same weights on
+the same recordings, are taken over, and the new results say where they are from: other weights of a small
+detector need no hours of the large ones. The seeds' own are always measured.
 
 Every SEED is a checkpoint of the same network. Of checkpoints that carry thresholds, the rows also say what
 deciding at the first of them gets wrong. There is a row for each split as recorded, one for the trials
@@ -166,11 +166,11 @@ def chosen_trials(rows: Sequence[Row], patterns: Sequence[str]) -> Iterator[tupl
 
 
 Sets = Sequence[tuple[str, np.ndarray]]  # name of a set, and which of the trials it is, (trials,) booleans
-Trials = tuple[str, str, str, int, int]  # of a row: split, condition, data set, numbers of both classes
+Trials = tuple[str, str]  # of a row: condition, and sha256 of the recordings and their labels
 
 
 def known_figures(
-    documents: Sequence[dict[str, Any]], name: str, hashes: list[str], protocol: str, rows: Sequence[Trials]
+    documents: Sequence[dict[str, Any]], name: str, hashes: list[str], rows: Sequence[Trials]
 ) -> list[dict[str, Any]]:
     """Returns what earlier results hold of a detector's weights on each row, and under what it was measured.
 
@@ -180,8 +180,7 @@ def known_figures(
         document["conditions"]
         | {trials_of(row): row["detectors"][name] for row in document["rows"] if name in row["detectors"]}
         for document in documents
-        if document["conditions"]["protocol"] == protocol
-        and document["conditions"]["weights_sha256"].get(name) == hashes
+        if document["conditions"]["weights_sha256"].get(name) == hashes
     ]
     holders = [next((one for one in same if wanted in one), None) for wanted in rows]
     return [
@@ -194,7 +193,7 @@ def known_figures(
 
 def trials_of(row: dict[str, Any]) -> Trials:
     """Returns what a row was measured on."""
-    return row["split"], row["condition"], row["dataset"], row["bonafide"], row["spoof"]
+    return row["condition"], row.get("trials_sha256", "")  # files of before it are of no known trials
 
 
 def line(row: dict[str, Any]) -> str:
@@ -223,7 +222,9 @@ def check_trials(listed: Sequence[Row], splits: Sequence[str], patterns: Sequenc
             raise UserError(f"no data set of the list is called {pattern!r}")
 
 
-def bare_rows(split: str, condition: str, genuine: np.ndarray, sets: Sets) -> list[dict[str, Any]]:
+def bare_rows(
+    split: str, condition: str, genuine: np.ndarray, clips: Sequence[np.ndarray], sets: Sets
+) -> list[dict[str, Any]]:
     """Returns what each row of the results is measured on, without the figures."""
     return [
         {
@@ -232,6 +233,11 @@ def bare_rows(split: str, condition: str, genuine: np.ndarray, sets: Sets) -> li
             "dataset": pattern,
             "bonafide": int(genuine[chosen].sum()),
             "spoof": int((~genuine[chosen]).sum()),
+            "trials_sha256": fingerprint(
+                part
+                for place in np.flatnonzero(chosen)
+                for part in (genuine[place : place + 1], clips[place])
+            ),
         }
         for pattern, chosen in sets
     ]
@@ -285,12 +291,11 @@ def main(argv: list[str] | None = None) -> int:
         rows, genuine, clips = labelled_trials(listed, split)
         for condition in [CLEAN, *args.condition]:
             sets = list(chosen_trials(rows, args.dataset if condition == CLEAN else ()))
-            of_condition = bare_rows(split, condition, genuine, sets)
+            of_condition = bare_rows(split, condition, genuine, clips, sets)
             wanted = [trials_of(row) for row in of_condition]
             with reading("a file of --known"):
                 figures = {
-                    name: known_figures(known, name, hashes[name], protocol.name, wanted)
-                    for name in list(detectors)[1:]
+                    name: known_figures(known, name, hashes[name], wanted) for name in list(detectors)[1:]
                 }
             listening = {name: own for name, own in detectors.items() if not figures.get(name)}
             models = [one.model for own in listening.values() for one in own]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,14 @@ def test_figures_of_earlier_results_are_taken_over(
         assert "measured" not in row["detectors"]["fscnn"]
     found["conditions"]["cpu"]["model"] = "another"
     assert ". wide: " in detection_tables.seeds(found)
+
+    # As many recordings of a list of the same name, one of them another.
+    altered = shutil.copytree(corpus, tmp_path / "altered")
+    soundfile.write(altered / "9.wav", speech_like(99, 12_000), SAMPLE_RATE)
+    args[args.index(corpus)], args[-1] = altered, tmp_path / "altered.json"
+    assert seeds.main([*map(str, args)]) == 0
+    rows = json.loads((tmp_path / "altered.json").read_text())["rows"]
+    assert {row["split"] for row in rows if "measured" in row["detectors"]["wide"]} == {"dev"}
 
 
 def test_results_of_another_kind_are_no_earlier_ones(corpus: Path, tmp_path: Path) -> None:
