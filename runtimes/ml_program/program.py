@@ -157,14 +157,24 @@ def _value(message: Message, blobs: Blobs) -> Argument:
 def _immediate(tensor: Message, kind: Type) -> Argument:
     if kind.dtype == "string":
         texts = tensor.get("strings", {}).get("values", [])
+        _check_count(texts, kind)
         return texts[0] if len(texts) == 1 and not kind.shape else texts
     if "bytes" in tensor:
         content = np.frombuffer(tensor["bytes"].get("values", b""), np.uint8)
         return elements(content, kind.dtype, kind.shape)
+    if "strings" in tensor:
+        raise UserError(f"a constant of {kind.dtype} has text instead of numbers")
     # The field is the writer's choice by type, and a tensor without elements has none.
     stored: list[Any] = next((tensor[key]["values"] for key in tensor), [])
-    if len(stored) != math.prod(kind.shape):
-        raise UserError(f"a constant has {len(stored)} elements for the shape {kind.shape}")
+    _check_count(stored, kind)
     narrow = np.int8 if kind.dtype == "int4" else np.uint8
     dtype = np.dtype(kind.dtype) if kind.dtype in np.sctypeDict else np.dtype(narrow)
-    return np.array(stored, dtype).reshape(kind.shape)
+    try:
+        return np.array(stored, dtype).reshape(kind.shape)
+    except (OverflowError, ValueError):  # too large, or not a number
+        raise UserError(f"a constant has numbers that are not of {kind.dtype}") from None
+
+
+def _check_count(stored: list[Any], kind: Type) -> None:
+    if len(stored) != math.prod(kind.shape):
+        raise UserError(f"a constant has {len(stored)} elements for the shape {kind.shape}")

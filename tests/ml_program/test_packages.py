@@ -23,6 +23,10 @@ from tests.ml_program.programs import save
 
 pytest.importorskip("coremltools")
 
+FLOAT32, INT8 = (
+    next(key for key, row in schema.DATA_TYPES.items() if row[0] == name) for name in ("float32", "int8")
+)
+
 
 @pytest.fixture(scope="module")
 def package(mb: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -85,6 +89,16 @@ def edit_model(package: Path, edit: Callable[[Any], object]) -> None:
 def blob_of(operations: Any) -> Any:
     constants = [op.attributes["val"] for op in operations if op.type == "const"]
     return next(value for value in constants if value.HasField("blobFileValue"))
+
+
+def name_of(operations: Any) -> Any:
+    return operations[-1].attributes["name"]
+
+
+def number_beyond_its_type(operations: Any) -> None:
+    constant = name_of(operations)
+    constant.type.tensorType.dataType = INT8
+    constant.immediateValue.tensor.ints.values.append(300)
 
 
 def weights_of(package: Path) -> Path:
@@ -157,6 +171,18 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "weights of another type": (
         lambda p: edit_model(p, lambda ops: setattr(blob_of(ops).type.tensorType, "dataType", 10)),
         "holds float32, not float16",
+    ),
+    "text for a number": (
+        lambda p: edit_model(p, lambda ops: setattr(name_of(ops).type.tensorType, "dataType", FLOAT32)),
+        "of float32 has text",
+    ),
+    "two texts for one": (
+        lambda p: edit_model(p, lambda ops: name_of(ops).immediateValue.tensor.strings.values.append("z")),
+        r"2 elements for the shape \(\)",
+    ),
+    "a number beyond its type": (
+        lambda p: edit_model(p, number_beyond_its_type),
+        "numbers that are not of int8",
     ),
     "unknown operation": (
         lambda p: edit_model(p, lambda ops: setattr(ops[-1], "type", "relu7")),
