@@ -215,9 +215,6 @@ def main(argv: list[str] | None = None) -> int:
     check_artifacts(args.system, args.artifacts)
     place = place_of(args.system, args.into, args.force)
     version = version_for(place, args.artifacts)
-    for path in args.artifacts:
-        if read_manifest(path).untrained:
-            print(f"{path} has random weights: what an app says of it means nothing", file=sys.stderr)
     key = key_for(args.key)
     with partial_folder(place.parent) as partial:
         folder = partial / place.name
@@ -225,6 +222,12 @@ def main(argv: list[str] | None = None) -> int:
         checked = fill(folder, args.artifacts, key, version)
         put(folder, place)
     print(table(place, checked))
+    for embedded in checked:
+        if embedded.manifest.untrained:
+            print(
+                f"{embedded.path.name} has random weights: what an app says of it means nothing",
+                file=sys.stderr,
+            )
     if args.into is not None:
         print("\n" + ADVICE[args.system].format(folder=place.name))
     return EXIT_DONE

@@ -291,7 +291,7 @@ def test_random_weights_are_not_put_into_an_app_unnoticed(
     facts["weights"] = read_manifest(exported_model).weights
     manifest_path(model).write_text(json.dumps(facts))
     assert embed.main(["web", str(model), "--into", "site", "--force"]) == EXIT_DONE
-    assert f"{model} has random weights" in capsys.readouterr().err
+    assert f"{model.name} has random weights" in capsys.readouterr().err
 
 
 def test_users_mistakes_leave_nothing_behind(model: Path, tmp_path: Path, loudness_model: Path) -> None:
