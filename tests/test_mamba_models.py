@@ -337,11 +337,14 @@ def test_importing_the_models_imports_no_optional_package() -> None:
 MOST_NODES = {"bimamba-lora": 480, "bimamba-sinc": 180, "moe-mamba": 560, "se-mamba": 480}
 
 
-# Files of all of them are compared with PyTorch in test_export.py, if with weights that matter less.
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name != "bimamba-lora"]
+# All parts of the other two are in these.
+ALL_PARTS = ("bimamba-lora", "moe-mamba")
 
 
-@pytest.fixture(scope="module", params=["bimamba-lora", *OTHERS])
+@pytest.fixture(
+    scope="module",
+    params=[name if name in ALL_PARTS else pytest.param(name, marks=pytest.mark.slow) for name in MODELS],
+)
 def exported(request: pytest.FixtureRequest) -> tuple[Detector, Any]:
     """A model, and its ONNX form for any number of clips."""
     model = small(request.param)

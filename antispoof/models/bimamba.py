@@ -173,7 +173,7 @@ class SincBiMamba(Detector):
         return DetectorOutput(self.classify(embedding), embedding)
 
 
-@register("bimamba-lora", wavlm="tiny", clip_samples=16_000, channels=(16,) * 6, layers=1)
+@register("bimamba-lora", wavlm="tiny", clip_samples=16_000, channels=(16,) * 6, layers=2)
 def bimamba_lora(**overrides: Any) -> DualStreamBiMamba:
     """Bi-Mamba on WavLM with LoRA and a sinc stream (Phases 5 and 6): 1,665,950 parameters beside WavLM."""
     config = DualStreamConfig(**{"lora_rank": 8, **overrides})

@@ -185,7 +185,7 @@ class MoEMamba(Detector):
         return DetectorOutput(self.classify(embedding), embedding)
 
 
-@register("moe-mamba", wavlm="tiny", clip_samples=16_000, channels=(16,) * 6, layers=1)
+@register("moe-mamba", wavlm="tiny", clip_samples=16_000, channels=(16,) * 6, layers=2)
 def moe_mamba(**overrides: Any) -> MoEMamba:
     """Mamba with mixtures of experts on WavLM and a sinc stream (Phase 3): 5.3 M parameters beside WavLM."""
     return MoEMamba(MoEMambaConfig(**overrides))

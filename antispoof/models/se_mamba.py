@@ -43,7 +43,7 @@ def _unit(x: Tensor) -> Tensor:
     return x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=1e-12)
 
 
-@register("se-mamba", wavlm="tiny", clip_samples=16_000, channels=(16,) * 6, layers=1)
+@register("se-mamba", wavlm="tiny", clip_samples=16_000, channels=(16,) * 6, layers=2)
 def se_mamba(**overrides: Any) -> SEMamba:
     """Dual-stream SE-Mamba with an OC-Softmax score (Phase 4): 1,665,950 parameters beside WavLM."""
     return SEMamba(DualStreamConfig(**overrides))
